@@ -1,0 +1,102 @@
+//! The register of tokens that `FakeEntra` writes and `FakeExchange` reads: no token works that was not issued.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::clock::Clock;
+
+/// The access tokens that were issued, for whom and until when; clones share one register.
+#[derive(Clone)]
+pub struct IssuedTokens {
+    clock: Clock,
+    register: Arc<Mutex<Register>>,
+}
+
+#[derive(Default)]
+struct Register {
+    issued: u64,
+    tokens: HashMap<String, Entry>,
+}
+
+struct Entry {
+    account: String,
+    expires_at: OffsetDateTime,
+    revoked: bool,
+}
+
+/// What the register says about a token that a client presented.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenVerdict {
+    /// The token is good, for this account.
+    Valid(String),
+    /// The token was good once.
+    Expired,
+    /// The token was withdrawn by [`IssuedTokens::revoke_all`].
+    Revoked,
+    /// No such token was ever issued.
+    Unknown,
+}
+
+impl IssuedTokens {
+    /// Creates an empty register that reads expiry from `clock`.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, register: Arc::default() }
+    }
+
+    /// Issues a token of `length` characters for `account`; no two are alike.
+    pub fn issue(&self, account: &str, lifetime: Duration, length: usize) -> String {
+        let mut register = self.register();
+        register.issued += 1;
+        let mut token = format!("EwB-fake-access-token-{}-", register.issued);
+        while token.len() < length {
+            token.push(char::from(b'A' + (token.len() % 26) as u8));
+        }
+        let expires_at = self.clock.now() + lifetime;
+        register
+            .tokens
+            .insert(token.clone(), Entry { account: account.to_owned(), expires_at, revoked: false });
+        token
+    }
+
+    /// Judges a token that a client presented.
+    pub fn verdict(&self, token: &str) -> TokenVerdict {
+        match self.register().tokens.get(token) {
+            None => TokenVerdict::Unknown,
+            Some(entry) if entry.revoked => TokenVerdict::Revoked,
+            Some(entry) if entry.expires_at <= self.clock.now() => TokenVerdict::Expired,
+            Some(entry) => TokenVerdict::Valid(entry.account.clone()),
+        }
+    }
+
+    /// Withdraws every token issued so far, as an administrator's "revoke sessions" does.
+    pub fn revoke_all(&self) {
+        for entry in self.register().tokens.values_mut() {
+            entry.revoked = true;
+        }
+    }
+
+    /// Returns how many tokens were issued.
+    pub fn count(&self) -> u64 {
+        self.register().issued
+    }
+
+    /// Returns every token issued, for a test that searches logs for them.
+    pub fn all(&self) -> Vec<String> {
+        self.register().tokens.keys().cloned().collect()
+    }
+
+    fn register(&self) -> MutexGuard<'_, Register> {
+        self.register.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl fmt::Debug for IssuedTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssuedTokens").field("count", &self.count()).finish_non_exhaustive()
+    }
+}

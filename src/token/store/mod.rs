@@ -1,0 +1,1 @@
+//! Where refresh tokens are kept between runs.

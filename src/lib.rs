@@ -16,6 +16,7 @@
 mod clock;
 mod cloud;
 mod retry;
+pub(crate) mod smtp;
 mod tls;
 pub mod token;
 
@@ -26,5 +27,6 @@ pub use lettre;
 
 pub use clock::Clock;
 pub use cloud::Cloud;
+pub use smtp::{EnhancedStatusCode, Phase, Reply};
 pub use tls::{TlsError, TlsSettings, TlsVersion};
 pub use token::{AccessToken, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest};

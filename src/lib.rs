@@ -15,6 +15,8 @@
 
 mod clock;
 mod cloud;
+mod config;
+mod office365;
 mod retry;
 mod tls;
 pub mod token;
@@ -26,5 +28,10 @@ pub use lettre;
 
 pub use clock::Clock;
 pub use cloud::Cloud;
+pub use config::{
+    AuthenticationMethod, Chunking, ConfigError, ConfigProblem, InitialResponse, MailProvider,
+    MailServerConfig, ServerBuilder, Timeouts, Tls,
+};
+pub use office365::{Office365Profile, basic_authentication_retirement};
 pub use tls::{TlsError, TlsSettings, TlsVersion};
 pub use token::{AccessToken, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest};

@@ -1,8 +1,13 @@
 //! The Microsoft 365 profile: Exchange Online's fixed facts on top of the general checks. Signs nobody in.
 
+use std::path::Path;
+
+use serde::de::{Deserialize, Deserializer, Error};
+
 use crate::cloud::Cloud;
 use crate::config::{
-    AuthenticationMethod, ConfigError, ConfigProblem, Draft, MailServerConfig, Problems, ServerBuilder, Tls,
+    AuthenticationMethod, ConfigError, ConfigProblem, Draft, Keys, MailServerConfig, Problems, ServerBuilder,
+    Table, Tls,
 };
 
 /// The port that Exchange Online takes submissions on.
@@ -87,6 +92,36 @@ impl ServerBuilder<Office365Profile> {
         let problems = problems(&draft, cloud);
         draft.problems.extend_new(problems);
         Ok(Office365Profile { cloud, config: draft.complete()? })
+    }
+}
+
+impl ServerBuilder<Office365Profile> {
+    /// Reads the keys of `[server]`; relative paths are taken from `directory`.
+    pub(crate) fn read(keys: &mut Keys<'_>, directory: &Path) -> Self {
+        let clouds = Cloud::ALL.map(|cloud| (cloud.name(), cloud));
+        let cloud = keys.choice("cloud", &clouds);
+        let mut draft = Draft::read(keys, directory);
+        draft.cloud = cloud;
+        Self::with_draft(draft)
+    }
+}
+
+/// Reads the keys of `[server]` without `profile`; unknown keys are problems, with the nearest known one.
+///
+/// ```
+/// use smtp_oauth::{Cloud, Office365Profile};
+///
+/// let profile: Office365Profile = toml::from_str("cloud = 'us-government'\nusername = 'svc-mail@contoso.us'")?;
+/// assert_eq!((profile.cloud(), profile.config().host()), (Cloud::UsGovernment, "smtp.office365.us"));
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+impl<'de> Deserialize<'de> for Office365Profile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let table = Table::deserialize(deserializer)?;
+        let mut keys = Keys::new(&table);
+        let mut builder = ServerBuilder::<Self>::read(&mut keys, Path::new(""));
+        builder.draft.problems.extend(keys.finish());
+        builder.build().map_err(D::Error::custom)
     }
 }
 

@@ -104,6 +104,15 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+impl IntoIterator for Problems {
+    type Item = ConfigProblem;
+    type IntoIter = std::vec::IntoIter<ConfigProblem>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 /// The problems found so far; validation goes on past each of them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Problems(Vec<ConfigProblem>);

@@ -18,6 +18,7 @@ mod cloud;
 mod config;
 mod office365;
 mod retry;
+mod settings;
 mod tls;
 pub mod token;
 
@@ -33,5 +34,6 @@ pub use config::{
     MailServerConfig, ServerBuilder, Timeouts, Tls,
 };
 pub use office365::{Office365Profile, basic_authentication_retirement};
+pub use settings::{AuthenticationSettings, ResolvedSettings, Settings};
 pub use tls::{TlsError, TlsSettings, TlsVersion};
 pub use token::{AccessToken, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest};

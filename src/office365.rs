@@ -143,6 +143,9 @@ pub fn basic_authentication_retirement() -> &'static str {
 fn problems(draft: &Draft, cloud: Cloud) -> Problems {
     let mut problems = Problems::default();
     let host = draft.host.as_deref().unwrap_or_default();
+    if let Some(username) = draft.username.as_deref().filter(|name| !name.is_empty()) {
+        problems.extend(username_problem(username));
+    }
     if Draft::is_loopback(host) {
         if draft.tls == Some(Tls::LoopbackPlaintext) {
             problems.push(tls_problem(
@@ -161,9 +164,6 @@ fn problems(draft: &Draft, cloud: Cloud) -> Problems {
             Some(tls_problem(Tls::LoopbackPlaintext, "Exchange Online takes no mail without TLS"))
         }
     });
-    if let Some(username) = draft.username.as_deref().filter(|name| !name.is_empty()) {
-        problems.extend(username_problem(username));
-    }
     problems
 }
 
@@ -210,7 +210,9 @@ fn host_problem(given: &str, cloud: Cloud) -> Option<ConfigProblem> {
     } else if host.parse::<std::net::IpAddr>().is_ok() {
         "Exchange Online is reached by name only; its addresses change".to_owned()
     } else {
-        format!("that is no host of cloud {cloud}; for another server use a custom configuration")
+        format!(
+            "that is no host of cloud {cloud}; for another server use MailServerConfig, or profile \"custom\" in a settings file"
+        )
     };
     Some(ConfigProblem::new("host", format!("enter {right}: {reason}")).showing(given))
 }

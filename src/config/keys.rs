@@ -23,6 +23,11 @@ impl<'a> Keys<'a> {
         self.table.get(key)
     }
 
+    /// Tells whether `key` has a value, without taking it for known.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.table.get(key).is_some()
+    }
+
     pub(crate) fn problem(&mut self, problem: ConfigProblem) {
         self.problems.push(problem);
     }
@@ -124,6 +129,11 @@ impl<'a> Keys<'a> {
         self.problems.extend(problems.into_iter().map(|problem| problem.within(key)));
     }
 
+    /// Takes the problems found so far; keys that were not asked for are none of them.
+    pub(crate) fn into_problems(self) -> Problems {
+        self.problems
+    }
+
     /// Ends the reading: every key that was not asked for is unknown.
     pub(crate) fn finish(mut self) -> Problems {
         for key in self.table.keys().filter(|key| !self.known.contains(key)) {
@@ -144,7 +154,7 @@ fn shown(problem: ConfigProblem, value: &Value) -> ConfigProblem {
         Value::Integer(number) => problem.showing(number),
         Value::Float(number) => problem.showing(number),
         Value::Boolean(boolean) => problem.showing(boolean),
-        other @ (Value::List(_) | Value::Table(_) | Value::Nothing) => problem.showing(other.kind()),
+        other @ (Value::List | Value::Table(_) | Value::Nothing) => problem.showing(other.kind()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
 /// The key under which `toml` passes a date through serde.
@@ -16,7 +16,7 @@ pub(crate) enum Value {
     Integer(i128),
     Float(f64),
     Boolean(bool),
-    List(Vec<Value>),
+    List,
     Table(Table),
     Nothing,
 }
@@ -32,7 +32,7 @@ impl Value {
             Self::Text(_) => "a text",
             Self::Integer(_) | Self::Float(_) => "a number",
             Self::Boolean(_) => "true or false",
-            Self::List(_) => "a list",
+            Self::List => "a list",
             Self::Table(_) => "a table",
             Self::Nothing => "nothing",
         }
@@ -130,11 +130,8 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Value::List(list))
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::List)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {

@@ -27,4 +27,7 @@ pub use lettre;
 pub use clock::Clock;
 pub use cloud::Cloud;
 pub use tls::{TlsError, TlsSettings, TlsVersion};
-pub use token::{AccessToken, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest};
+pub use token::store::{FileStore, MemoryStore, TokenStore};
+pub use token::{
+    AccessToken, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest,
+};

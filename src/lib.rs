@@ -15,6 +15,7 @@
 
 mod clock;
 mod cloud;
+pub mod oauth;
 mod retry;
 pub(crate) mod smtp;
 mod tls;
@@ -29,4 +30,7 @@ pub use clock::Clock;
 pub use cloud::Cloud;
 pub use smtp::{EnhancedStatusCode, Phase, Reply};
 pub use tls::{TlsError, TlsSettings, TlsVersion};
-pub use token::{AccessToken, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest};
+pub use token::store::{FileStore, MemoryStore, TokenStore};
+pub use token::{
+    AccessToken, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest,
+};

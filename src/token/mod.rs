@@ -15,7 +15,7 @@ mod error;
 pub mod store;
 
 pub use cache::TokenCache;
-pub use error::{TokenError, TokenErrorKind};
+pub use error::{ServerAnswer, TokenError, TokenErrorKind};
 
 /// A bearer token with its expiry (RFC 6750); cheap to clone, redacted in `Debug`, zeroed when the last clone is dropped.
 ///

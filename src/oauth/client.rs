@@ -1,0 +1,290 @@
+//! An app registered with an authorization server: endpoint, identity, HTTP. Knows no grant (see the grants' own files).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::{Host, Url};
+
+use super::error::Classify;
+use super::http::HttpClient;
+use crate::clock::Clock;
+use crate::tls::TlsSettings;
+
+/// An app that asks an authorization server for tokens; clones share everything.
+///
+/// For Microsoft, [`entra::App`](crate::entra::App) fills in the endpoint and the scopes.
+///
+/// ```
+/// use smtp_oauth::oauth::{Client, ClientAuthentication};
+/// use smtp_oauth::MemoryStore;
+///
+/// let endpoint = url::Url::parse("https://oauth2.googleapis.com/token")?;
+/// let client = Client::builder(endpoint, "client-id")
+///     .authentication(ClientAuthentication::Post("client-secret".into()))
+///     .build()?;
+/// let tokens = client.refresh_token(MemoryStore::new(), ["https://mail.google.com/"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    token_endpoint: Url,
+    client_id: String,
+    authentication: ClientAuthentication,
+    http: Arc<dyn HttpClient>,
+    clock: Clock,
+    deadline: Duration,
+    classify: Classify,
+}
+
+/// How an app proves who it is (RFC 6749 §2.3).
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub enum ClientAuthentication {
+    /// A public client, which has no secret. The default.
+    #[default]
+    None,
+    /// The secret in the request body, form-encoded (`client_secret_post`).
+    Post(SecretString),
+    /// The secret in the `Authorization` header, form-encoded first (`client_secret_basic`, RFC 6749 §2.3.1).
+    Basic(SecretString),
+}
+
+impl ClientAuthentication {
+    pub(super) fn secret(&self) -> Option<&SecretString> {
+        match self {
+            Self::None => None,
+            Self::Post(secret) | Self::Basic(secret) => Some(secret),
+        }
+    }
+}
+
+impl fmt::Debug for ClientAuthentication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Post(_) => "Post([redacted])",
+            Self::Basic(_) => "Basic([redacted])",
+        })
+    }
+}
+
+impl Client {
+    /// Starts a client for the token endpoint and the client id that the server's documentation names.
+    pub fn builder(token_endpoint: Url, client_id: impl Into<String>) -> ClientBuilder {
+        ClientBuilder {
+            token_endpoint,
+            client_id: client_id.into(),
+            authentication: ClientAuthentication::None,
+            http: None,
+            tls: TlsSettings::default(),
+            clock: Clock::system(),
+            deadline: Duration::from_secs(30),
+            classify: |_| None,
+        }
+    }
+
+    /// Returns the token endpoint.
+    pub fn token_endpoint(&self) -> &Url {
+        &self.0.token_endpoint
+    }
+
+    /// Returns the client id.
+    pub fn client_id(&self) -> &str {
+        &self.0.client_id
+    }
+
+    pub(super) fn authentication(&self) -> &ClientAuthentication {
+        &self.0.authentication
+    }
+
+    pub(super) fn http(&self) -> &Arc<dyn HttpClient> {
+        &self.0.http
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        self.0.deadline
+    }
+
+    pub(super) fn classify(&self) -> Classify {
+        self.0.classify
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { token_endpoint, client_id, authentication, http, clock, deadline, classify: _ } =
+            &*self.0;
+        f.debug_struct("Client")
+            .field("token_endpoint", &token_endpoint.as_str())
+            .field("client_id", client_id)
+            .field("authentication", authentication)
+            .field("http", http)
+            .field("clock", clock)
+            .field("deadline", deadline)
+            .finish()
+    }
+}
+
+/// Collects the settings of a [`Client`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct ClientBuilder {
+    token_endpoint: Url,
+    client_id: String,
+    authentication: ClientAuthentication,
+    http: Option<Arc<dyn HttpClient>>,
+    tls: TlsSettings,
+    clock: Clock,
+    deadline: Duration,
+    classify: Classify,
+}
+
+impl ClientBuilder {
+    /// Sets how the app proves who it is. Default: not at all, as a public client.
+    pub fn authentication(mut self, authentication: ClientAuthentication) -> Self {
+        self.authentication = authentication;
+        self
+    }
+
+    /// Sets the HTTP client. Default: one over `reqwest` (feature `reqwest`).
+    pub fn http_client(mut self, http: Arc<dyn HttpClient>) -> Self {
+        self.http = Some(http);
+        self
+    }
+
+    /// Sets which servers the default HTTP client trusts. Default: the operating system's roots, TLS 1.2.
+    pub fn tls(mut self, tls: TlsSettings) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// Sets the clock for deadlines and expiry. Default: the system's.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets how long one grant may take, with all its attempts. Default: 30 seconds.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    pub(crate) fn classify(mut self, classify: Classify) -> Self {
+        self.classify = classify;
+        self
+    }
+
+    /// Checks the settings and makes the client.
+    ///
+    /// # Errors
+    /// [`ClientError`] for an endpoint that secrets must not be sent to, an empty client id, or no usable HTTP client.
+    pub fn build(self) -> Result<Client, ClientError> {
+        let Self { token_endpoint, client_id, authentication, http, tls, clock, deadline, classify } = self;
+        if !is_trustworthy(&token_endpoint) {
+            return Err(ClientError::Endpoint {
+                host: token_endpoint.host_str().unwrap_or_default().to_owned(),
+            });
+        }
+        if client_id.is_empty() || !client_id.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+            return Err(ClientError::ClientId);
+        }
+        let http = match http {
+            Some(http) => http,
+            None => default_http(&tls, &token_endpoint)?,
+        };
+        Ok(Client(Arc::new(Inner {
+            token_endpoint,
+            client_id,
+            authentication,
+            http,
+            clock,
+            deadline,
+            classify,
+        })))
+    }
+}
+
+/// An OAuth client cannot be made of these settings.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// Secrets would be sent in the clear, or in a URL with a user name, password or fragment.
+    #[error("the token endpoint on `{host}` must be a plain https URL (http only for a loopback address)")]
+    Endpoint {
+        /// The host of the endpoint.
+        host: String,
+    },
+    /// The client id is empty or holds characters that no client id may hold (RFC 6749 §A.1).
+    #[error("the client id is empty or holds characters that no client id may hold")]
+    ClientId,
+    /// The default HTTP client cannot be made: its TLS settings do not work here.
+    #[error("the HTTP client for the token endpoint cannot be made")]
+    Http(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No HTTP client was given, and the crate was compiled without one.
+    #[error("no HTTP client: enable the `reqwest` feature or give one to `http_client`")]
+    NoHttpClient,
+}
+
+/// Tells whether secrets may be sent to `url`.
+pub(crate) fn is_trustworthy(url: &Url) -> bool {
+    let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    plain && (url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url))) && url.has_host()
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+#[cfg(feature = "reqwest")]
+fn default_http(tls: &TlsSettings, endpoint: &Url) -> Result<Arc<dyn HttpClient>, ClientError> {
+    use super::transport::{Route, Transport};
+
+    let route = if is_loopback(endpoint) { Route::Direct } else { Route::System };
+    match Transport::new(tls, route) {
+        Ok(transport) => Ok(Arc::new(transport)),
+        Err(error) => Err(ClientError::Http(Box::new(error))),
+    }
+}
+
+#[cfg(not(feature = "reqwest"))]
+fn default_http(_tls: &TlsSettings, _endpoint: &Url) -> Result<Arc<dyn HttpClient>, ClientError> {
+    Err(ClientError::NoHttpClient)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_go_over_https_or_stay_on_this_machine() {
+        let cases = [
+            ("https://login.example/token", true),
+            ("http://127.0.0.1:8080/token", true),
+            ("http://[::1]/token", true),
+            ("http://localhost/token", true),
+            ("http://login.example/token", false),
+            ("http://127.0.0.1.example/token", false),
+            ("https://user@login.example/token", false),
+            ("https://login.example/token#part", false),
+            ("ftp://login.example/token", false),
+            ("data:text/plain,token", false),
+        ];
+        for (url, expected) in cases {
+            assert_eq!(is_trustworthy(&Url::parse(url).unwrap()), expected, "{url}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Reads a token endpoint's refusal (RFC 6749 §5.2, with Entra's additions) and says whose move it is. Sends nothing.
+
+use std::fmt;
+use std::time::Duration;
+
+use oauth2::{ErrorResponse, RequestTokenError};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::http::HttpErrorKind;
+use super::tap::{Exchange, TapError};
+use crate::token::{ServerAnswer, TokenError, TokenErrorKind};
+
+/// Overrides the kind of a refusal by what only one vendor's servers say.
+pub(crate) type Classify = fn(&ServerAnswer) -> Option<TokenErrorKind>;
+
+/// Longer descriptions are cut: nobody reads them, and logs fill up.
+const MOST_DESCRIPTION_CHARS: usize = 2000;
+
+/// The body of a refusal.
+///
+/// Everything but `error` may be absent or of another type without making the answer unreadable.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ErrorBody {
+    error: String,
+    #[serde(default)]
+    error_description: Value,
+    #[serde(default)]
+    error_codes: Value,
+    #[serde(default)]
+    suberror: Value,
+    #[serde(default)]
+    timestamp: Value,
+    #[serde(default)]
+    trace_id: Value,
+    #[serde(default)]
+    correlation_id: Value,
+    #[serde(default)]
+    claims: Value,
+}
+
+impl fmt::Display for ErrorBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.error)
+    }
+}
+
+impl ErrorResponse for ErrorBody {}
+
+/// What an error message may tell about the request that failed.
+pub(super) struct Attempt<'a> {
+    /// Such as `refresh token grant`.
+    pub(super) grant: &'static str,
+    pub(super) host: &'a str,
+    /// Removed from whatever the server said, in case it repeats what it was sent.
+    pub(super) secrets: Vec<&'a str>,
+    pub(super) classify: Classify,
+}
+
+/// An attempt that failed, and whether the same request may be sent once more at once.
+pub(super) struct Failure {
+    pub(super) error: TokenError,
+    pub(super) is_worth_repeating: bool,
+}
+
+impl Attempt<'_> {
+    /// Maps every way in which the `oauth2` crate can fail.
+    pub(super) fn failure(
+        &self,
+        error: RequestTokenError<TapError, ErrorBody>,
+        exchange: &Exchange,
+    ) -> Failure {
+        match error {
+            RequestTokenError::ServerResponse(body) => self.refused(&body, exchange).into(),
+            RequestTokenError::Request(error) => self.unanswered(error, exchange),
+            // The rest of the error holds the body, and the parser's message quotes it.
+            RequestTokenError::Parse(error, _body) => {
+                let place = printable(&error.path().to_string());
+                self.invalid(&format!("JSON that is not a token (at `{place}`)"), exchange).into()
+            }
+            RequestTokenError::Other(_) => self.invalid("nothing that is a token", exchange).into(),
+        }
+    }
+
+    /// The answer was none that a token endpoint gives; `what` says what it was.
+    pub(super) fn invalid(&self, what: &str, exchange: &Exchange) -> TokenError {
+        let message = format!("token endpoint answered the {} with {what}{}", self.grant, http(exchange));
+        TokenError::new(TokenErrorKind::InvalidResponse, message)
+            .with_server_answer(self.answer(None, exchange))
+    }
+
+    /// The whole grant took too long.
+    pub(super) fn timeout(&self, deadline: Duration) -> TokenError {
+        let seconds = deadline.as_secs();
+        let message = format!("token endpoint did not answer the {} within {seconds} seconds", self.grant);
+        TokenError::new(TokenErrorKind::Unavailable, message)
+    }
+
+    fn refused(&self, body: &ErrorBody, exchange: &Exchange) -> TokenError {
+        let answer = self.answer(Some(body), exchange);
+        let kind = (self.classify)(&answer).unwrap_or_else(|| kind(&answer));
+        let reason = reason(&answer).map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let message = format!("token endpoint refused the {}{reason}", self.grant);
+        let error = TokenError::new(kind, message).with_server_answer(answer);
+        match exchange.retry_after {
+            Some(wait) if kind == TokenErrorKind::Unavailable => error.with_retry_after(wait),
+            _ => error,
+        }
+    }
+
+    fn unanswered(&self, error: TapError, exchange: &Exchange) -> Failure {
+        let http_error = match error {
+            TapError::Busy => return self.busy(exchange),
+            TapError::Redirect => return self.invalid("a redirect", exchange).into(),
+            TapError::NotJson => {
+                let content_type = exchange.content_type.as_deref().map(printable).unwrap_or_default();
+                return self.invalid(&format!("`{content_type}` instead of JSON"), exchange).into();
+            }
+            TapError::Http(error) => error,
+        };
+        let unavailable =
+            |message: String, error| TokenError::with_source(TokenErrorKind::Unavailable, message, error);
+        match http_error.kind() {
+            HttpErrorKind::TooLarge => self.invalid("more than 1 MiB", exchange).into(),
+            HttpErrorKind::Connect => Failure {
+                error: unavailable(format!("token endpoint at {} cannot be reached", self.host), http_error),
+                is_worth_repeating: true,
+            },
+            HttpErrorKind::Timeout => {
+                unavailable(format!("token endpoint did not answer the {} in time", self.grant), http_error)
+                    .into()
+            }
+            HttpErrorKind::Transfer => unavailable(
+                format!("connection to the token endpoint was lost during the {}", self.grant),
+                http_error,
+            )
+            .into(),
+        }
+    }
+
+    /// 429, 408 and 5xx: whatever the body says, nothing was decided about the grant.
+    fn busy(&self, exchange: &Exchange) -> Failure {
+        let answer = self.answer(exchange.body.as_ref(), exchange);
+        let throttled = exchange.status == Some(http::StatusCode::TOO_MANY_REQUESTS);
+        let verb = if throttled { "is throttling" } else { "failed on" };
+        let message = format!("token endpoint {verb} the {}{}", self.grant, http(exchange));
+        let error = TokenError::new(TokenErrorKind::Unavailable, message).with_server_answer(answer);
+        match exchange.retry_after {
+            Some(wait) => error.with_retry_after(wait).into(),
+            None => Failure { error, is_worth_repeating: !throttled },
+        }
+    }
+
+    fn answer(&self, body: Option<&ErrorBody>, exchange: &Exchange) -> ServerAnswer {
+        let mut answer = ServerAnswer::default();
+        answer.status = exchange.status.map(|status| status.as_u16());
+        let Some(body) = body else { return answer };
+        let text = |value: &Value| value.as_str().map(|text| self.redacted(text));
+        answer.error = Some(self.redacted(&body.error));
+        answer.description = text(&body.error_description);
+        answer.suberror = text(&body.suberror).filter(|text| !text.is_empty());
+        answer.codes = codes(body);
+        answer.correlation_id = text(&body.correlation_id);
+        answer.trace_id = text(&body.trace_id);
+        answer.timestamp = text(&body.timestamp);
+        answer.claims = text(&body.claims);
+        answer
+    }
+
+    fn redacted(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for secret in self.secrets.iter().filter(|secret| !secret.is_empty()) {
+            text = text.replace(secret, "[redacted]");
+        }
+        match text.char_indices().nth(MOST_DESCRIPTION_CHARS) {
+            Some((end, _)) => text.split_at(end).0.to_owned(),
+            None => text,
+        }
+    }
+}
+
+impl From<TokenError> for Failure {
+    fn from(error: TokenError) -> Self {
+        Self { error, is_worth_repeating: false }
+    }
+}
+
+/// Maps the `error` field: the part that programs may branch on.
+fn kind(answer: &ServerAnswer) -> TokenErrorKind {
+    match answer.error.as_deref().unwrap_or_default() {
+        "invalid_grant"
+        | "interaction_required"
+        | "consent_required"
+        | "login_required"
+        | "access_denied"
+        | "authorization_declined"
+        | "expired_token" => TokenErrorKind::SignInRequired,
+        "invalid_client" | "unauthorized_client" => TokenErrorKind::ClientRefused,
+        "temporarily_unavailable" | "server_error" | "slow_down" => TokenErrorKind::Unavailable,
+        _ if answer.status == Some(401) => TokenErrorKind::ClientRefused,
+        _ => TokenErrorKind::RequestRefused,
+    }
+}
+
+/// Names the refusal as shortly as a search engine needs it.
+fn reason(answer: &ServerAnswer) -> Option<String> {
+    match answer.codes.first() {
+        Some(code) => Some(format!("AADSTS{code}")),
+        None => answer.error.as_deref().map(printable).filter(|error| !error.is_empty()),
+    }
+}
+
+/// Entra lists its codes; some of its older endpoints only begin the description with one.
+fn codes(body: &ErrorBody) -> Vec<u32> {
+    let listed: Vec<u32> = body
+        .error_codes
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|code| u32::try_from(code.as_u64()?).ok())
+        .collect();
+    if !listed.is_empty() {
+        return listed;
+    }
+    let described = body.error_description.as_str().and_then(|text| text.strip_prefix("AADSTS"));
+    let digits = described.and_then(|rest| rest.split(|char: char| !char.is_ascii_digit()).next());
+    digits.and_then(|digits| digits.parse().ok()).into_iter().collect()
+}
+
+fn http(exchange: &Exchange) -> String {
+    exchange.status.map(|status| format!(" (HTTP {})", status.as_u16())).unwrap_or_default()
+}
+
+/// Keeps what may stand in a message: a server's words must not break a line of a log.
+fn printable(text: &str) -> String {
+    text.chars().filter(char::is_ascii_graphic).take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_come_from_the_list_or_the_description() {
+        let cases = [
+            (r#"{"error":"e","error_codes":[70008,1]}"#, vec![70008, 1]),
+            (r#"{"error":"e","error_description":"AADSTS700082: expired"}"#, vec![700_082]),
+            (r#"{"error":"e","error_codes":"odd","error_description":null}"#, vec![]),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(codes(&serde_json::from_str(text).unwrap()), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What all grants share: sending one to the token endpoint, within a deadline, and reading the tokens. Stores nothing.
+
+use std::future::Future;
+use std::time::Duration;
+
+use oauth2::basic::{BasicRevocationErrorResponse, BasicTokenType};
+use oauth2::{
+    AuthType, EmptyExtraTokenFields, EndpointNotSet, EndpointSet, RequestTokenError, StandardRevocableToken,
+    StandardTokenIntrospectionResponse, StandardTokenResponse, TokenResponse,
+};
+use secrecy::{ExposeSecret, SecretString};
+use time::OffsetDateTime;
+
+use super::client::{Client, ClientAuthentication};
+use super::error::{Attempt, ErrorBody, Failure};
+use super::tap::{Tap, TapError};
+use crate::clock::Moment;
+use crate::retry::Backoff;
+use crate::token::{AccessToken, TokenError};
+
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(500), cap: Duration::from_secs(5) };
+const MOST_ATTEMPTS: u32 = 3;
+/// RFC 6749 §5.1 only recommends `expires_in`; most servers that leave it out mean an hour.
+const USUAL_LIFETIME: Duration = Duration::from_secs(3600);
+
+pub(super) type WireResponse = StandardTokenResponse<EmptyExtraTokenFields, BasicTokenType>;
+pub(super) type WireError = RequestTokenError<TapError, ErrorBody>;
+pub(super) type WireClient = oauth2::Client<
+    ErrorBody,
+    WireResponse,
+    StandardTokenIntrospectionResponse<EmptyExtraTokenFields, BasicTokenType>,
+    StandardRevocableToken,
+    BasicRevocationErrorResponse,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointSet,
+>;
+
+/// One way to ask for tokens.
+pub(super) trait Grant: Sync {
+    /// How error messages call it, such as `refresh token grant`.
+    const NAME: &'static str;
+
+    /// Returns the secrets that the request carries, beside the client's own.
+    fn secrets(&self) -> Vec<&str>;
+
+    /// Sends the request once.
+    fn send(
+        &self,
+        client: &WireClient,
+        tap: &Tap,
+    ) -> impl Future<Output = Result<WireResponse, WireError>> + Send;
+}
+
+/// The tokens that were granted.
+pub(super) struct Granted {
+    pub(super) access_token: AccessToken,
+    pub(super) refresh_token: Option<SecretString>,
+}
+
+impl Client {
+    /// Asks for tokens: at most three times, within the deadline, again only where nothing can have happened.
+    pub(super) async fn obtain(&self, grant: &impl Grant) -> Result<Granted, TokenError> {
+        let deadline = self.clock().moment().after(self.deadline());
+        match self.clock().until(deadline, self.repeat(grant, deadline)).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(self.attempt(grant).timeout(self.deadline())),
+        }
+    }
+
+    async fn repeat<G: Grant>(&self, grant: &G, deadline: Moment) -> Result<Granted, TokenError> {
+        let mut number = 1;
+        loop {
+            let failure = match self.send_once(grant).await {
+                Ok(granted) => return Ok(granted),
+                Err(failure) => failure,
+            };
+            let wake = self.clock().moment().after(BACKOFF.wait(number));
+            if !failure.is_worth_repeating || number == MOST_ATTEMPTS || wake >= deadline {
+                return Err(failure.error);
+            }
+            self.clock().sleep_until(wake).await;
+            number += 1;
+        }
+    }
+
+    async fn send_once<G: Grant>(&self, grant: &G) -> Result<Granted, Failure> {
+        let attempt = self.attempt(grant);
+        let tap = Tap::new(self.http().clone(), self.clock().clone());
+        // Counted from before the request, so that a slow answer does not stretch the token's life.
+        let asked_at = self.clock().now();
+        let response = grant.send(&self.wire(), &tap).await;
+        let exchange = tap.exchange();
+        let response = response.map_err(|error| attempt.failure(error, &exchange))?;
+        if !matches!(response.token_type(), BasicTokenType::Bearer) {
+            // RFC 6749 §7.1: a client must not use a token of a type it does not understand.
+            return Err(attempt.invalid("a token that is no bearer token", &exchange).into());
+        }
+        read(&response, asked_at)
+            .map_err(|_| attempt.invalid("a token that cannot be used", &exchange).into())
+    }
+
+    fn attempt<'a, G: Grant>(&'a self, grant: &'a G) -> Attempt<'a> {
+        let mut secrets = grant.secrets();
+        secrets.extend(self.authentication().secret().map(ExposeSecret::expose_secret));
+        let host = self.token_endpoint().host_str().unwrap_or_default();
+        Attempt { grant: G::NAME, host, secrets, classify: self.classify() }
+    }
+
+    /// Built for each request: the crate keeps secrets as plain strings, which live only this long.
+    fn wire(&self) -> WireClient {
+        let client_id = oauth2::ClientId::new(self.client_id().to_owned());
+        let endpoint = oauth2::TokenUrl::from_url(self.token_endpoint().clone());
+        let auth_type = match self.authentication() {
+            ClientAuthentication::Basic(_) => AuthType::BasicAuth,
+            ClientAuthentication::None | ClientAuthentication::Post(_) => AuthType::RequestBody,
+        };
+        let client = oauth2::Client::new(client_id).set_auth_type(auth_type).set_token_uri(endpoint);
+        match self.authentication().secret() {
+            Some(secret) => {
+                client.set_client_secret(oauth2::ClientSecret::new(secret.expose_secret().to_owned()))
+            }
+            None => client,
+        }
+    }
+}
+
+fn read(response: &WireResponse, asked_at: OffsetDateTime) -> Result<Granted, TokenError> {
+    let lifetime = response.expires_in().unwrap_or(USUAL_LIFETIME);
+    let lifetime = time::Duration::try_from(lifetime).unwrap_or(time::Duration::MAX);
+    let expires_at = asked_at.saturating_add(lifetime);
+    let mut access_token = AccessToken::new(response.access_token().secret().as_str(), expires_at)?;
+    if let Some(scopes) = response.scopes() {
+        access_token = access_token.with_scopes(scopes.iter().map(|scope| scope.as_str()));
+    }
+    let refresh_token = response.refresh_token().map(|token| token.secret().as_str());
+    Ok(Granted {
+        access_token,
+        refresh_token: refresh_token.filter(|token| !token.is_empty()).map(SecretString::from),
+    })
+}

@@ -1,0 +1,158 @@
+//! The refresh token grant (RFC 6749 §6), with rotation and sharing through a store. Signs nobody in.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::client::Client;
+use super::grant::{Grant, Granted, WireClient, WireError, WireResponse};
+use super::tap::Tap;
+use crate::clock::Moment;
+use crate::token::store::{StoredTokens, TokenStore};
+use crate::token::{
+    AccessToken, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest,
+};
+
+/// A refused refresh token is not sent again for this long. Not for ever: an administrator's consent or a changed
+/// policy makes some of them work again without a new sign-in.
+const REFUSED_REST: Duration = Duration::from_secs(10 * 60);
+
+/// Asks for a refresh token to be issued; says nothing about what the access token is for.
+const OFFLINE_ACCESS: &str = "offline_access";
+
+impl Client {
+    /// Provides access tokens for `scopes` from the refresh token in `store`.
+    ///
+    /// A rotated refresh token is saved before the access token is handed out, under the store's lock; an access token
+    /// that another process obtained meanwhile is used instead of asking again. A new sign-in that changes the store
+    /// is picked up at once.
+    ///
+    /// Errors of the provider: [`TokenErrorKind::SignInRequired`] when the store is empty or its token refused,
+    /// [`TokenErrorKind::Store`] when it cannot be read or written, and the others as the server answers.
+    pub fn refresh_token<S: Into<String>>(
+        &self,
+        store: impl TokenStore + 'static,
+        scopes: impl IntoIterator<Item = S>,
+    ) -> TokenCache {
+        let scopes: Vec<String> = scopes.into_iter().map(Into::into).collect();
+        let purpose: Vec<&str> =
+            scopes.iter().map(String::as_str).filter(|scope| *scope != OFFLINE_ACCESS).collect();
+        let purpose = purpose.join(" ");
+        let provider = RefreshToken {
+            client: self.clone(),
+            store: Arc::new(store),
+            scopes,
+            purpose,
+            refused: Mutex::new(None),
+        };
+        TokenCache::new(provider).clock(self.clock().clone())
+    }
+}
+
+/// Makes access tokens of a stored refresh token; only used behind a [`TokenCache`], which asks it once at a time and
+/// from a task that nobody cancels.
+struct RefreshToken {
+    client: Client,
+    store: Arc<dyn TokenStore>,
+    scopes: Vec<String>,
+    /// The scopes that tell one access token from another.
+    purpose: String,
+    refused: Mutex<Option<Refused>>,
+}
+
+struct Refused {
+    token: SecretString,
+    error: TokenError,
+    until: Moment,
+}
+
+impl RefreshToken {
+    async fn refresh(&self, request: TokenRequest<'_>) -> Result<AccessToken, TokenError> {
+        // Held across the request on purpose: of several processes one refreshes, and the others find its tokens.
+        let _lock = self.store.lock().await?;
+        let Some(stored) = self.store.load().await? else {
+            let message = "no refresh token is stored: sign in first";
+            return Err(TokenError::new(TokenErrorKind::SignInRequired, message));
+        };
+        let now = self.client.clock().now();
+        if let Some(token) = stored.access_token(&self.purpose).filter(|token| request.accepts(token, now)) {
+            return Ok(token.clone());
+        }
+        if let Some(error) = self.refusal_of(stored.refresh_token()) {
+            return Err(error);
+        }
+        let grant = RefreshGrant { token: stored.refresh_token(), scopes: &self.scopes };
+        match self.client.obtain(&grant).await {
+            Ok(granted) => self.keep(stored, granted).await,
+            Err(error) => {
+                self.note_refusal(stored.refresh_token(), &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Saves what was granted, and only then hands out the access token: a crash in between loses nothing.
+    async fn keep(&self, stored: StoredTokens, granted: Granted) -> Result<AccessToken, TokenError> {
+        let Granted { access_token, refresh_token } = granted;
+        let mut stored = stored.with_access_token(self.purpose.as_str(), access_token.clone());
+        // RFC 6749 §6: without a new refresh token the old one stays in use.
+        if let Some(refresh_token) = refresh_token {
+            stored = stored.with_refresh_token(refresh_token, self.client.clock().now());
+        }
+        self.store.save(&stored).await?;
+        Ok(access_token)
+    }
+
+    fn refusal_of(&self, token: &SecretString) -> Option<TokenError> {
+        let now = self.client.clock().moment();
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = refused.as_ref().filter(|refused| now < refused.until)?;
+        (refused.token.expose_secret() == token.expose_secret()).then(|| refused.error.clone())
+    }
+
+    fn note_refusal(&self, token: &SecretString, error: &TokenError) {
+        if error.kind() == TokenErrorKind::SignInRequired {
+            let until = self.client.clock().moment().after(REFUSED_REST);
+            let refused = Refused { token: token.clone(), error: error.clone(), until };
+            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused);
+        }
+    }
+}
+
+impl TokenProvider for RefreshToken {
+    fn token<'a>(&'a self, request: TokenRequest<'a>) -> TokenFuture<'a> {
+        TokenFuture::new(self.refresh(request))
+    }
+}
+
+impl fmt::Debug for RefreshToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { client, store, scopes, purpose: _, refused: _ } = self;
+        f.debug_struct("RefreshToken")
+            .field("client", client)
+            .field("store", store)
+            .field("scopes", scopes)
+            .finish_non_exhaustive()
+    }
+}
+
+struct RefreshGrant<'a> {
+    token: &'a SecretString,
+    scopes: &'a [String],
+}
+
+impl Grant for RefreshGrant<'_> {
+    const NAME: &'static str = "refresh token grant";
+
+    fn secrets(&self) -> Vec<&str> {
+        vec![self.token.expose_secret()]
+    }
+
+    async fn send(&self, client: &WireClient, tap: &Tap) -> Result<WireResponse, WireError> {
+        let token = oauth2::RefreshToken::new(self.token.expose_secret().to_owned());
+        let scopes = self.scopes.iter().cloned().map(oauth2::Scope::new);
+        client.exchange_refresh_token(&token).add_scopes(scopes).request_async(tap).await
+    }
+}

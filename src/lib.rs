@@ -13,11 +13,19 @@
     clippy::cast_sign_loss
 )]
 
+mod authentication;
 mod clock;
 mod cloud;
+mod config;
+mod error;
+mod mailer;
 pub mod oauth;
+mod office365;
+mod outcome;
+mod pool;
 mod retry;
-pub(crate) mod smtp;
+mod settings;
+mod smtp;
 mod tls;
 pub mod token;
 
@@ -26,8 +34,18 @@ pub mod testing;
 
 pub use lettre;
 
+pub use authentication::Authentication;
 pub use clock::Clock;
 pub use cloud::Cloud;
+pub use config::{
+    AuthenticationMethod, Chunking, ConfigError, ConfigProblem, InitialResponse, MailProvider,
+    MailServerConfig, ServerBuilder, Timeouts, Tls,
+};
+pub use error::{Error, ErrorKind};
+pub use mailer::{Mailer, MailerBuilder};
+pub use office365::{Office365Profile, basic_authentication_retirement};
+pub use outcome::{Disposition, Refusal, Submission};
+pub use settings::{AuthenticationSettings, ResolvedSettings, Settings};
 pub use smtp::{EnhancedStatusCode, Phase, Reply};
 pub use tls::{TlsError, TlsSettings, TlsVersion};
 pub use token::store::{FileStore, MemoryStore, TokenStore};

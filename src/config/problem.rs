@@ -104,6 +104,12 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+impl From<ConfigProblem> for ConfigError {
+    fn from(problem: ConfigProblem) -> Self {
+        Self { problems: vec![problem] }
+    }
+}
+
 impl IntoIterator for Problems {
     type Item = ConfigProblem;
     type IntoIter = std::vec::IntoIter<ConfigProblem>;

@@ -36,6 +36,8 @@ pub enum Phase {
     FinalReply,
     /// RSET and its reply, after a refusal.
     Reset,
+    /// QUIT and its reply.
+    Quit,
 }
 
 impl fmt::Display for Phase {
@@ -56,6 +58,7 @@ impl fmt::Display for Phase {
             Self::Body => "message transfer",
             Self::FinalReply => "verdict on the message",
             Self::Reset => "RSET",
+            Self::Quit => "QUIT",
         })
     }
 }

@@ -65,9 +65,12 @@ impl Reply {
         self.code / 100 == 5
     }
 
-    /// Replaces what `is_secret` recognises among the words of the text.
-    pub(crate) fn redact(&mut self, is_secret: impl Fn(&str) -> bool) {
+    /// Replaces `secret` and what `is_secret` recognises among the words of the text.
+    pub(crate) fn redact(&mut self, secret: &str, is_secret: impl Fn(&str) -> bool) {
         for line in &mut self.lines {
+            if !secret.is_empty() && line.contains(secret) {
+                *line = line.replace(secret, "[redacted]");
+            }
             if line.split(|c: char| !is_token_char(c)).any(&is_secret) {
                 *line = redact_words(line, &is_secret);
             }
@@ -164,7 +167,7 @@ mod tests {
     fn an_echoed_secret_is_redacted_and_the_rest_kept() {
         let mut reply =
             Reply::new(500, vec!["5.3.3 Unrecognized command 'dXNlcj1ib3Nz' [SERVER]".to_owned()]);
-        reply.redact(|word| word == "dXNlcj1ib3Nz");
+        reply.redact("", |word| word == "dXNlcj1ib3Nz");
         assert_eq!(reply.text(), "5.3.3 Unrecognized command '[redacted]' [SERVER]");
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::clock::Clock;
+use crate::token::AccessToken;
 
 /// The access tokens that were issued, for whom and until when; clones share one register.
 #[derive(Clone)]
@@ -61,6 +62,13 @@ impl IssuedTokens {
             .tokens
             .insert(token.clone(), Entry { account: account.to_owned(), expires_at, revoked: false });
         token
+    }
+
+    /// Issues a token as [`issue`](Self::issue) does, ready for a [`TokenProvider`](crate::TokenProvider) to return.
+    pub fn issue_access_token(&self, account: &str, lifetime: Duration, length: usize) -> AccessToken {
+        let expires_at = self.clock.now() + lifetime;
+        let token = self.issue(account, lifetime, length);
+        AccessToken::new(token, expires_at).expect("letters and digits only")
     }
 
     /// Judges a token that a client presented.

@@ -491,3 +491,33 @@ async fn idle_connections_can_be_closed_with_a_last_reply() {
     drop(server);
     assert_eq!(last.rest().await, b"");
 }
+
+#[tokio::test]
+async fn a_refused_oauthbearer_token_is_explained_before_the_final_reply() {
+    let server =
+        FakeExchange::builder().extensions(Extensions::exchange_online().auth("OAUTHBEARER")).start().await;
+    let mut client = Client::secured(&server).await;
+    let message = |token: &str| STANDARD.encode(format!("n,a={ACCOUNT},\x01auth=Bearer {token}\x01\x01"));
+    assert!(client.say(&format!("AUTH OAUTHBEARER {}\r\n", message("bad"))).await.starts_with("334 ey"));
+    assert!(client.say("AQ==\r\n").await.starts_with("535 5.7.3 "));
+    let token = server.tokens().issue(ACCOUNT, HOUR, 1800);
+    assert!(client.say(&format!("AUTH OAUTHBEARER {}\r\n", message(&token))).await.starts_with("235 "));
+}
+
+#[tokio::test]
+async fn a_refused_bdat_leaves_a_session_that_takes_data() {
+    let server =
+        FakeExchange::builder().fault(Phase::Bdat, Fault::reply("500 5.3.3 Unrecognized command")).start();
+    let server = server.await;
+    let mut client = Client::signed_in(&server).await;
+    let replies = client.say_and_read(&format!("{ENVELOPE}BDAT 6 LAST\r\nNOOP\r\nRSET\r\n"), 4).await;
+    assert_eq!(replies[2..], ["500 5.3.3 Unrecognized command\r\n", "250 2.0.0 Resetting\r\n"]);
+    client.say_and_read(&format!("{ENVELOPE}DATA\r\n"), 3).await;
+    server.inject(Phase::Body, Fault::reply("432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded"));
+    assert!(client.say("x\r\n.\r\n").await.starts_with("432 4.3.2 "));
+    assert_eq!(server.message_count(), 0);
+    client.say_and_read(&format!("{ENVELOPE}DATA\r\n"), 3).await;
+    assert!(client.say("x\r\n.\r\n").await.starts_with("250 2.0.0 OK"));
+    server.wait_for_messages(1).await;
+    assert_eq!(server.messages()[0].body, b"x\r\n");
+}

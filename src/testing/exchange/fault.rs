@@ -64,6 +64,8 @@ pub enum Fault {
     /// No reply: the server reads on, throws away what it reads and never answers.
     Silence,
     /// No reply: the server stops reading, so that a client that writes much is held up.
+    ///
+    /// It does not see the client close either: the connection counts as open until the server ends it.
     StallReading,
     /// The connection is closed without a reply.
     Close,

@@ -142,7 +142,7 @@ impl FakeExchange {
         self.listener.record.state().message_count
     }
 
-    /// Returns whether any command was read.
+    /// Returns whether any command was read; always false with [`count_only`](FakeExchangeBuilder::count_only).
     pub fn received_any(&self) -> bool {
         !self.listener.record.transcript().is_empty()
     }

@@ -1,5 +1,6 @@
 //! The octets of one connection: lines and chunks in, replies out, TLS between. Knows no command.
 
+use std::future::poll_fn;
 use std::io::{self, BufRead};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -225,31 +226,45 @@ impl Wire {
 
     /// Takes more input, after sending what the client may be waiting for.
     ///
-    /// Half a command in the buffer means that the client is still writing: its replies wait, and go out in one write.
+    /// Octets that are here already, half a command included, mean that the client is still writing: its replies wait,
+    /// and go out in one write.
     async fn fill(&mut self) -> Result<(), Ended> {
-        if self.start == self.end {
+        if self.start == self.end && !self.output.is_empty() {
+            let here = poll_fn(|cx| Poll::Ready(self.poll_receive(cx))).await;
+            if matches!(here, Poll::Ready(Ok(()))) {
+                return Ok(());
+            }
             self.flush().await?;
+            if here.is_ready() {
+                return Err(Ended);
+            }
         }
         self.receive().await
     }
 
     /// Takes more input.
     pub(super) async fn receive(&mut self) -> Result<(), Ended> {
+        poll_fn(|cx| self.poll_receive(cx)).await
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         } else if self.end == self.input.len() {
             self.input.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        let received = self.stream.read(&mut self.input[self.end..]).await?;
+        let mut room = ReadBuf::new(&mut self.input[self.end..]);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room))?;
+        let received = room.filled().len();
         if received == 0 {
-            return Err(Ended);
+            return Poll::Ready(Err(Ended));
         }
         self.end += received;
         if std::mem::take(&mut self.answered) {
             self.flights.fetch_add(1, Ordering::SeqCst);
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -89,7 +89,7 @@ async fn a_password_signs_in_with_login_or_plain_over_tls_and_without_on_loopbac
 #[tokio::test]
 async fn a_lettre_program_only_changes_the_constructor() {
     async fn send(
-        transport: &impl AsyncTransport<Error = smtp_oauth::Error>,
+        transport: &(impl AsyncTransport<Error = smtp_oauth::Error> + Sync),
         message: smtp_oauth::lettre::Message,
     ) {
         transport.send(message).await.map(drop).unwrap();

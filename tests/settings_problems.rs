@@ -4,8 +4,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use smtp_oauth::{
-    AuthenticationMethod, Chunking, Cloud, ConfigError, InitialResponse, MailProvider, MailServerConfig,
-    Office365Profile, ServerBuilder, Timeouts, Tls, TlsVersion, basic_authentication_retirement,
+    AuthenticationMethod, Chunking, Cloud, ConfigError, ConfigProblem, InitialResponse, MailProvider,
+    MailServerConfig, Office365Profile, ServerBuilder, Timeouts, Tls, TlsVersion,
+    basic_authentication_retirement,
 };
 
 fn office365() -> ServerBuilder<Office365Profile> {
@@ -272,7 +273,7 @@ fn every_problem_is_reported_at_once() {
         .timeouts(Timeouts::new().with_auth(Duration::ZERO))
         .build()
         .unwrap_err();
-    let fields: Vec<_> = error.problems().iter().map(|problem| problem.field()).collect();
+    let fields: Vec<_> = error.problems().iter().map(ConfigProblem::field).collect();
     assert_eq!(
         fields,
         [

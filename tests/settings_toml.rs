@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use smtp_oauth::{
-    AuthenticationSettings, Chunking, Cloud, InitialResponse, MailProvider, MailServerConfig,
+    AuthenticationSettings, Chunking, Cloud, ConfigProblem, InitialResponse, MailProvider, MailServerConfig,
     Office365Profile, ResolvedSettings, Settings, Tls, TlsVersion,
 };
 
@@ -137,14 +137,13 @@ fn json_and_the_environments_texts_mean_the_same() {
 
 #[test]
 fn unknown_keys_are_named_with_the_nearest_known_one() {
-    let text = format!(
-        "{SERVER}user_name = 'x'\ncolour = 'red'\n{OAUTH}clientsecret = '{SECRET}'\n[sever]\na = 1\n"
-    );
+    let text =
+        format!("{SERVER}user_name = 'x'\npaint = 'red'\n{OAUTH}clientsecret = '{SECRET}'\n[sever]\na = 1\n");
     let problems = problems(&text);
     assert_eq!(problems[1], "server.user_name: remove this unknown key, or did you mean username?");
     assert!(
         problems[0]
-            .starts_with("server.colour: remove this unknown key; known here are profile, cloud, host, ")
+            .starts_with("server.paint: remove this unknown key; known here are profile, cloud, host, ")
     );
     assert_eq!(
         problems[2],
@@ -178,7 +177,7 @@ fn each_mistake_is_explained_under_its_path() {
             r#"server.minimum_tls (given "1.1"): enter 1.2 or 1.3: older versions are not safe (RFC 8996), and Exchange Online refuses them"#,
         ),
         (
-            server("cloud = 'germany'"),
+            server("cloud = 'germany'\nhost = 'smtp.office365.us'"),
             r#"server.cloud (given "germany"): enter "public" or "us-government" or "us-government-dod" or "china""#,
         ),
         (server("host = 5"), "server.host: enter the server's name: this must be a text, not a number"),
@@ -258,7 +257,7 @@ fn all_problems_of_all_tables_come_at_once() {
         "[server]\nport = 25\nsender = \"A\\r\\nB <a@contoso.com>\"\n[authentication]\ntenant = 'https://x/'\nclient_secret = {{ env = '{SECRET}' }}\n"
     );
     let error = settings(&text).resolve().unwrap_err();
-    let fields: Vec<_> = error.problems().iter().map(|problem| problem.field()).collect();
+    let fields: Vec<_> = error.problems().iter().map(ConfigProblem::field).collect();
     assert_eq!(
         fields,
         [

@@ -154,10 +154,8 @@ fn unknown_keys_are_named_with_the_nearest_known_one() {
 }
 
 #[test]
-fn each_mistake_is_explained_under_its_path() {
-    let oauth = |key: &str| format!("{SERVER}{OAUTH}{key}\n");
+fn each_mistake_in_server_is_explained_under_its_path() {
     let server = |key: &str| format!("{SERVER}{key}\n{OAUTH}");
-    let basic = |key: &str| format!("{SERVER}[authentication]\nmethod = 'basic'\n{key}\n");
     for (text, line) in [
         (
             server("port = 70000"),
@@ -198,6 +196,15 @@ fn each_mistake_is_explained_under_its_path() {
             "server.timeouts.conect: remove this unknown key, or did you mean connect?",
         ),
         (server("timeouts = 30"), "server.timeouts: enter a table of keys, not a number"),
+    ] {
+        assert_eq!(problems(&text), [line], "{text}");
+    }
+}
+
+#[test]
+fn profile_and_cloud_and_method_must_fit_together() {
+    let server = |key: &str| format!("{SERVER}{key}\n{OAUTH}");
+    for (text, line) in [
         (server("profile = 'gmail'"), r#"server.profile (given "gmail"): enter "office365" or "custom""#),
         (
             server("profile = 'custom'\nhost = 'mail.contoso.com'\ncloud = 'public'"),
@@ -207,6 +214,16 @@ fn each_mistake_is_explained_under_its_path() {
             server("profile = 'custom'\nhost = 'localhost'\ntls = 'none'"),
             r#"server.tls (given "none"): enter starttls or implicit: an access token is never sent without encryption (RFC 6750 §5.3)"#,
         ),
+    ] {
+        assert_eq!(problems(&text), [line], "{text}");
+    }
+}
+
+#[test]
+fn each_mistake_in_authentication_is_explained_under_its_path() {
+    let oauth = |key: &str| format!("{SERVER}{OAUTH}{key}\n");
+    let basic = |key: &str| format!("{SERVER}[authentication]\nmethod = 'basic'\n{key}\n");
+    for (text, line) in [
         (SERVER.to_owned(), "authentication: add this table of settings"),
         (OAUTH.to_owned(), "server: add this table of settings"),
         (
@@ -272,92 +289,6 @@ fn all_problems_of_all_tables_come_at_once() {
     problems(&text);
     let of_server = settings(&text).server().unwrap_err();
     assert_eq!(of_server.problems(), &error.problems()[..3]);
-}
-
-#[test]
-fn a_secret_comes_from_the_environment_or_a_file() {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("secret"), format!("{SECRET}\r\n")).unwrap();
-    let by_file =
-        settings(&format!("{SERVER}{OAUTH}client_secret = {{ file = 'secret' }}\ntoken_store = 't.json'"));
-    let resolved = by_file.relative_to(directory.path()).resolve().unwrap();
-    match resolved.authentication {
-        AuthenticationSettings::OAuth { client_secret, token_store, .. } => {
-            assert_eq!(client_secret.unwrap().expose_secret(), SECRET);
-            assert_eq!(token_store, directory.path().join("t.json"));
-        }
-        other => panic!("{other:?}"),
-    }
-    // Cargo sets this variable for tests; setting one of our own would be unsafe.
-    match resolve(&format!("{SERVER}{OAUTH}client_secret = {{ env = 'CARGO_PKG_NAME' }}")).authentication {
-        AuthenticationSettings::OAuth { client_secret, .. } => {
-            assert_eq!(client_secret.unwrap().expose_secret(), "smtp-oauth");
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn a_secret_that_cannot_be_read_is_named_without_its_content() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = |name: &str| directory.path().join(name).display().to_string();
-    std::fs::write(path("empty"), "\n").unwrap();
-    std::fs::write(path("two"), format!("{SECRET}\n{SECRET}\n")).unwrap();
-    std::fs::write(path("binary"), b"s3cr3t~Q-geheim\xff").unwrap();
-    std::fs::write(path("large"), SECRET.repeat(5000)).unwrap();
-    for (value, mend) in [
-        (
-            "12345".to_owned(),
-            r#"enter a text, { env = "NAME" } or { file = "path" }, not a number"#.to_owned(),
-        ),
-        (
-            "true".to_owned(),
-            r#"enter a text, { env = "NAME" } or { file = "path" }, not true or false"#.to_owned(),
-        ),
-        ("''".to_owned(), "enter the secret: it is empty".to_owned()),
-        (
-            "{}".to_owned(),
-            r#"enter a text, { env = "NAME" } or { file = "path" }, one of the two"#.to_owned(),
-        ),
-        (
-            "{ env = 'A', file = 'b' }".to_owned(),
-            r#"enter a text, { env = "NAME" } or { file = "path" }, one of the two"#.to_owned(),
-        ),
-        (
-            "{ env = 'SMTP_OAUTH_UNSET' }".to_owned(),
-            "set the environment variable SMTP_OAUTH_UNSET".to_owned(),
-        ),
-        (
-            format!("{{ env = '{SECRET}' }}"),
-            "enter the name of an environment variable after env: letters, digits and _".to_owned(),
-        ),
-        (
-            format!("{{ file = '{}' }}", path("none")),
-            format!("make the file {:?} readable: No such file or directory (os error 2)", path("none")),
-        ),
-        (
-            format!("{{ file = '{}' }}", path("empty")),
-            format!("enter the secret: it is empty (file {:?})", path("empty")),
-        ),
-        (
-            format!("{{ file = '{}' }}", path("two")),
-            format!(
-                "enter the secret without line breaks and other control characters: it holds one (file {:?})",
-                path("two")
-            ),
-        ),
-        (
-            format!("{{ file = '{}' }}", path("binary")),
-            format!("name a file with UTF-8 text: {:?} holds none", path("binary")),
-        ),
-        (
-            format!("{{ file = '{}' }}", path("large")),
-            format!("name a file of at most 64 KiB: {:?} is larger", path("large")),
-        ),
-    ] {
-        let text = format!("{SERVER}{OAUTH}client_secret = {value}\n");
-        assert_eq!(problems(&text), [format!("authentication.client_secret: {mend}")], "{text}");
-    }
 }
 
 #[test]

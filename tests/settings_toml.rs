@@ -64,7 +64,6 @@ fn every_key_of_a_full_file_is_taken() {
         port = 465
         tls = "implicit"
         minimum_tls = 1.3
-        trust_platform_roots = true
         sender = "Contoso alerts <alerts@contoso.com>"
         test_recipient = "admin@contoso.com"
         username = "svc"
@@ -323,4 +322,13 @@ fn a_config_alone_deserialises_with_every_problem() {
     }
     let error = serde_json::from_str::<Settings>(&format!("{SECRET:?}")).unwrap_err().to_string();
     assert!(error.starts_with("the settings must be a table of keys, not a text"), "{error}");
+}
+
+#[test]
+fn a_secret_among_the_keys_of_a_config_is_not_quoted() {
+    let text =
+        format!("client_secret = '{SECRET}'\nhost = 'mail.contoso.com'\nusername = 'svc-mail@contoso.com'");
+    let error = toml::from_str::<MailServerConfig>(&text).unwrap_err();
+    assert!(error.to_string().contains("client_secret: remove this unknown key"), "{error}");
+    assert!(!format!("{error} {error:?}").contains(SECRET), "{error}");
 }

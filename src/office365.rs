@@ -155,7 +155,9 @@ fn problems(draft: &Draft, cloud: Cloud) -> Problems {
         }
         return problems;
     }
-    problems.extend(host_problem(host, cloud));
+    if !draft.problems.concern("cloud") {
+        problems.extend(host_problem(host, cloud));
+    }
     problems.extend(port_problem(draft.port.unwrap_or(SUBMISSION)));
     problems.extend(match draft.tls.unwrap_or_default() {
         Tls::StartTls => None,

@@ -3,9 +3,11 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use proptest::{prop_assert, prop_assert_eq, proptest};
 use smtp_oauth::{
-    AuthenticationMethod, Chunking, Cloud, ConfigError, InitialResponse, MailProvider, MailServerConfig,
-    Office365Profile, ServerBuilder, Timeouts, Tls, TlsVersion, basic_authentication_retirement,
+    AuthenticationMethod, Chunking, Cloud, ConfigError, ConfigProblem, InitialResponse, MailProvider,
+    MailServerConfig, Office365Profile, ServerBuilder, Timeouts, Tls, TlsVersion,
+    basic_authentication_retirement,
 };
 
 fn office365() -> ServerBuilder<Office365Profile> {
@@ -272,7 +274,7 @@ fn every_problem_is_reported_at_once() {
         .timeouts(Timeouts::new().with_auth(Duration::ZERO))
         .build()
         .unwrap_err();
-    let fields: Vec<_> = error.problems().iter().map(|problem| problem.field()).collect();
+    let fields: Vec<_> = error.problems().iter().map(ConfigProblem::field).collect();
     assert_eq!(
         fields,
         [
@@ -302,4 +304,37 @@ fn long_values_are_cut_and_urls_with_passwords_are_not_shown() {
         error.problems()[0].mend(),
         "enter the server's name alone, such as smtp.office365.com, not a URL"
     );
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_entered_is_answered_by_one_line_each(
+        host in ".{0,40}",
+        sender in "(\\PC|[\\x00-\\x1f]){0,20}( <a@contoso.com>)?",
+        username in ".{0,20}(@contoso.com)?",
+        hello_name in ".{0,20}",
+        minimum_tls in ".{0,5}",
+    ) {
+        let built = MailServerConfig::builder()
+            .host(host)
+            .sender(sender)
+            .username(username)
+            .hello_name(hello_name)
+            .minimum_tls(minimum_tls)
+            .build();
+        match built {
+            Ok(config) => {
+                // lettre would panic here on a name with CR, LF or NUL.
+                smtp_oauth::lettre::Message::builder()
+                    .from(config.sender().clone())
+                    .to(config.sender().clone())
+                    .body(String::new())
+                    .unwrap();
+            }
+            Err(error) => {
+                prop_assert_eq!(lines(&error).len(), error.problems().len() + 1);
+                prop_assert!(!error.to_string().chars().any(|c| c.is_control() && c != '\n'));
+            }
+        }
+    }
 }

@@ -92,7 +92,7 @@ impl Draft {
         let host = found.accept(Host::parse(self.host.as_deref().unwrap_or_default()));
         let tls = self.tls.unwrap_or_default();
         let port = self.port.unwrap_or(if tls == Tls::Implicit { SUBMISSIONS } else { SUBMISSION });
-        if let Some(host) = &host {
+        if let Some(host) = host.as_ref().filter(|_| !self.problems.concern("tls")) {
             found.extend(transport_problems(host, port, tls));
         }
         let tls_settings = self.tls_settings(&mut found);
@@ -186,7 +186,7 @@ impl Draft {
         }
         if self.platform_roots == PlatformRoots::Ignored {
             settings = settings.without_platform_roots();
-            if self.roots.is_empty() {
+            if self.roots.is_empty() && !self.problems.concern("root_certificates") {
                 is_valid = false;
                 let mend = "add root certificates, or trust the operating system's: without either no server is trusted";
                 problems.push(ConfigProblem::new("trust_platform_roots", mend));

@@ -22,7 +22,7 @@ impl Host {
         }
         let problem = ConfigProblem::new("host", mend(given));
         // `user:password@host` is a habit from URLs.
-        Err(if given.contains('@') { problem } else { problem.showing(given) })
+        Err(if given.is_empty() || given.contains('@') { problem } else { problem.showing(given) })
     }
 
     pub(crate) fn as_str(&self) -> &str {

@@ -1,7 +1,7 @@
 //! Mailboxes and user names as they are entered: checked before lettre and SASL see them. Knows no permission.
 
 use lettre::Address;
-use lettre::message::Mailbox;
+use lettre::message::{Mailbox, Mailboxes};
 
 use super::problem::ConfigProblem;
 
@@ -17,28 +17,23 @@ pub(super) fn mailbox(field: &'static str, given: &str) -> Result<Mailbox, Confi
             "remove the control characters (line breaks, tabs, NUL); they could start another header",
         );
     }
-    match given.parse::<Mailbox>() {
-        // lettre ignores what follows the first mailbox.
-        Ok(mailbox) if given.trim().trim_end_matches('>').trim_end().ends_with(address(&mailbox)) => {
-            Ok(mailbox)
-        }
-        Ok(_) => refuse("enter one address only"),
-        Err(_) if given.contains('@') => {
-            refuse("enter an address such as alerts@contoso.com, or \"Contoso, alerts\" <alerts@contoso.com>")
-        }
-        Err(_) => refuse("enter a whole address with @ and domain, such as alerts@contoso.com"),
-    }
-}
-
-fn address(mailbox: &Mailbox) -> &str {
-    mailbox.email.as_ref()
+    let Ok(mailbox) = given.parse() else {
+        return refuse(if given.parse::<Mailboxes>().is_ok_and(|list| list.iter().count() > 1) {
+            "enter one address only"
+        } else if given.contains('@') {
+            "enter an address such as alerts@contoso.com, or \"Contoso, alerts\" <alerts@contoso.com>"
+        } else {
+            "enter a whole address with @ and domain, such as alerts@contoso.com"
+        });
+    };
+    Ok(mailbox)
 }
 
 /// Checks the name that signs in.
 pub(super) fn username(given: &str) -> Result<String, ConfigProblem> {
     let refuse = |mend: &'static str| Err(ConfigProblem::new("username", mend).showing(given));
     if given.is_empty() {
-        refuse("enter the name that signs in, such as svc-mail@contoso.com")
+        Err(ConfigProblem::new("username", "enter the name that signs in, such as svc-mail@contoso.com"))
     } else if given.chars().any(char::is_control) {
         // XOAUTH2 separates its parts by ^A, PLAIN (RFC 4616) by NUL.
         refuse(

@@ -137,6 +137,11 @@ impl Problems {
         checked.map_err(|problem| self.push(problem)).ok()
     }
 
+    /// Tells whether `field` has a problem.
+    pub(crate) fn concern(&self, field: &str) -> bool {
+        self.0.iter().any(|problem| problem.field == field)
+    }
+
     /// Adds the problems of fields that have none yet, so that no field is reported twice.
     pub(crate) fn extend_new(&mut self, found: Self) {
         let known = self.0.len();

@@ -1,4 +1,5 @@
-//! Mail server settings from a table of keys: which key feeds which setting. Checks only what the types cannot hold.
+//! Mail server settings from a table of keys: which key feeds which setting, and the file of root certificates.
+//! Checks only what the types cannot hold.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -94,7 +95,10 @@ fn read_roots(path: &Path, given: &str) -> Result<String, ConfigProblem> {
     }
 }
 
-/// Reads the keys of `[server]` without `profile`; unknown keys are problems, with the nearest known one.
+/// Reads the keys of `[server]` without `profile`, and the file that `root_certificates` names, from the current
+/// directory.
+///
+/// Unknown keys are problems, with the nearest known one.
 ///
 /// ```
 /// let error = toml::from_str::<smtp_oauth::MailServerConfig>("host = 'mail.contoso.com'\nuser_name = 'svc'").unwrap_err();

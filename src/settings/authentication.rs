@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use time::Date;
 use time::format_description::well_known::Iso8601;
 use url::{Host, Url};
@@ -97,6 +97,11 @@ fn read_oauth(keys: &mut Keys<'_>, directory: &Path) -> Option<AuthenticationSet
     let authority = keys
         .text("authority", "enter the URL of the sign-in host")
         .and_then(|given| keys.accept(parse_authority(given)));
+    if authority.is_none() && client_secret.as_ref().is_some_and(|secret| is_guid(secret.expose_secret())) {
+        // The commonest cause of AADSTS7000215; elsewhere a secret may well be a GUID.
+        let mend = "enter the secret's Value: this is a GUID, as its Secret ID is, which stands beside it in the portal";
+        keys.problem(ConfigProblem::new("client_secret", mend));
+    }
     let mend = "enter the path of the file that keeps the refresh token";
     let token_store = directory.join(keys.text("token_store", mend).unwrap_or("token.json"));
     if keys.has("token_store") && token_store.file_name().is_none() {
@@ -110,6 +115,11 @@ fn read_oauth(keys: &mut Keys<'_>, directory: &Path) -> Option<AuthenticationSet
         authority,
         token_store,
     })
+}
+
+fn is_guid(text: &str) -> bool {
+    text.split('-').map(str::len).eq([8, 4, 4, 4, 12])
+        && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }
 
 fn required(keys: &mut Keys<'_>, key: &'static str, mend: &'static str) {

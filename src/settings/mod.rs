@@ -91,7 +91,7 @@ impl Settings {
         problems.finish(server)
     }
 
-    /// Checks everything; reads the environment variables and files that are named.
+    /// Checks everything; reads the environment variables and files that are named, blocking for as long.
     ///
     /// # Errors
     /// [`ConfigError`] with every problem of all tables, each under its path: `server.port`.

@@ -1,6 +1,7 @@
 //! Sends mail through Microsoft 365 with OAuth 2.0, on top of lettre.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(
+    unreachable_pub,
     clippy::dbg_macro,
     clippy::expect_used,
     clippy::indexing_slicing,

@@ -55,7 +55,7 @@ impl IssuedTokens {
         register.issued += 1;
         let mut token = format!("EwB-fake-access-token-{}-", register.issued);
         while token.len() < length {
-            token.push(char::from(b'A' + (token.len() % 26) as u8));
+            token.extend(('A'..='Z').cycle().nth(token.len()));
         }
         let expires_at = self.clock.now() + lifetime;
         register

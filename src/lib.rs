@@ -15,6 +15,7 @@
 
 mod clock;
 mod cloud;
+pub mod entra;
 pub mod oauth;
 mod retry;
 mod tls;

@@ -18,6 +18,7 @@ mod authentication;
 mod clock;
 mod cloud;
 mod config;
+pub mod entra;
 mod error;
 mod mailer;
 pub mod oauth;

@@ -1,0 +1,287 @@
+//! An app registration in Entra ID: settings, endpoints, and the ways it gets tokens. Signs nobody in by itself.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use super::error::{AppError, AppProblem, classify};
+use super::secret::ClientSecret;
+use super::tenant::{Tenant, is_guid};
+use crate::clock::Clock;
+use crate::cloud::Cloud;
+use crate::oauth::{self, ClientAuthentication, ClientError, HttpClient};
+use crate::tls::TlsSettings;
+use crate::token::TokenCache;
+use crate::token::store::TokenStore;
+
+/// Asks Entra for a refresh token along with the access token.
+const OFFLINE_ACCESS: &str = "offline_access";
+
+/// How long before its expiry the log warns of a client secret.
+#[cfg(feature = "tracing")]
+const SECRET_WARNING: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// An app registration in Entra ID; clones share everything.
+///
+/// ```
+/// use smtp_oauth::entra::{App, Tenant};
+/// use smtp_oauth::MemoryStore;
+///
+/// let app = App::builder(Tenant::parse("contoso.onmicrosoft.com")?, "6731de76-14a6-49ae-97bc-6eba6914391e")
+///     .client_secret("8Q~value-from-the-portal")
+///     .build()?;
+/// let tokens = app.refresh_token(MemoryStore::new());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+struct Inner {
+    tenant: Tenant,
+    cloud: Cloud,
+    client: oauth::Client,
+    client_secret: Option<ClientSecret>,
+}
+
+impl App {
+    /// Starts an app from the tenant it signs in to and its *Application (client) ID*.
+    pub fn builder(tenant: Tenant, client_id: impl Into<String>) -> AppBuilder {
+        AppBuilder {
+            tenant,
+            client_id: client_id.into(),
+            client_secret: None,
+            cloud: Cloud::default(),
+            authority: None,
+            http: None,
+            tls: TlsSettings::default(),
+            clock: Clock::system(),
+            deadline: Duration::from_secs(30),
+        }
+    }
+
+    /// Provides access tokens for sending mail (`SMTP.Send`) from the refresh token in `store`.
+    ///
+    /// The refresh token comes from a sign-in. Each use yields a new one, which is saved before the access token is
+    /// handed out; of several processes with one store, one asks Entra and the others use its answer. Access tokens
+    /// are cached: see [`TokenCache`] for when they are refreshed and what happens in an outage.
+    pub fn refresh_token(&self, store: impl TokenStore + 'static) -> TokenCache {
+        self.0.client.refresh_token(store, [self.0.cloud.smtp_send_scope(), OFFLINE_ACCESS])
+    }
+
+    /// Returns the tenant.
+    pub fn tenant(&self) -> &Tenant {
+        &self.0.tenant
+    }
+
+    /// Returns the cloud.
+    pub fn cloud(&self) -> Cloud {
+        self.0.cloud
+    }
+
+    /// Returns the *Application (client) ID*.
+    pub fn client_id(&self) -> &str {
+        self.0.client.client_id()
+    }
+
+    /// Returns the client secret, for its expiry date; `None` for a public client.
+    pub fn client_secret(&self) -> Option<&ClientSecret> {
+        self.0.client_secret.as_ref()
+    }
+
+    /// Returns the token endpoint.
+    pub fn token_endpoint(&self) -> &Url {
+        self.0.client.token_endpoint()
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { tenant, cloud, client, client_secret } = &*self.0;
+        f.debug_struct("App")
+            .field("tenant", tenant)
+            .field("cloud", cloud)
+            .field("client", client)
+            .field("client_secret", client_secret)
+            .finish()
+    }
+}
+
+/// Collects the settings of an [`App`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct AppBuilder {
+    tenant: Tenant,
+    client_id: String,
+    client_secret: Option<ClientSecret>,
+    cloud: Cloud,
+    authority: Option<Url>,
+    http: Option<Arc<dyn HttpClient>>,
+    tls: TlsSettings,
+    clock: Clock,
+    deadline: Duration,
+}
+
+impl AppBuilder {
+    /// Sets the client secret, with or without its expiry date. Default: none, for a public client.
+    pub fn client_secret(mut self, secret: impl Into<ClientSecret>) -> Self {
+        self.client_secret = Some(secret.into());
+        self
+    }
+
+    /// Sets the cloud the tenant lives in. Default: the worldwide one.
+    pub fn cloud(mut self, cloud: Cloud) -> Self {
+        self.cloud = cloud;
+        self
+    }
+
+    /// Sets the sign-in authority without the tenant, for a fake of it. Default: the cloud's.
+    pub fn authority(mut self, authority: Url) -> Self {
+        self.authority = Some(authority);
+        self
+    }
+
+    /// Sets the HTTP client. Default: one over `reqwest` (feature `reqwest`).
+    pub fn http_client(mut self, http: Arc<dyn HttpClient>) -> Self {
+        self.http = Some(http);
+        self
+    }
+
+    /// Sets which servers the default HTTP client trusts. Default: the operating system's roots, TLS 1.2.
+    pub fn tls(mut self, tls: TlsSettings) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// Sets the clock for deadlines and expiry. Default: the system's.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets how long one request for a token may take, with all its attempts. Default: 30 seconds.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Checks the settings and makes the app; asks no server.
+    ///
+    /// # Errors
+    /// [`AppError`] with every problem found: a client id that is no GUID, a *Secret ID* in place of the secret's
+    /// *Value*, an authority that secrets must not be sent to, no usable HTTP client.
+    pub fn build(self) -> Result<App, AppError> {
+        let mut problems = Vec::new();
+        // A GUID, always: anything else is the app's name, or the secret in the wrong field.
+        if !is_guid(&self.client_id) {
+            problems.push(AppProblem::ClientId);
+        }
+        if let Some(secret) = &self.client_secret {
+            if secret.is_malformed() {
+                problems.push(AppProblem::MalformedSecret);
+            }
+            if secret.is_secret_id() {
+                problems.push(AppProblem::SecretId);
+            }
+        }
+        let client = match self.client() {
+            Ok(client) if problems.is_empty() => client,
+            Ok(_) => return Err(AppError::new(problems)),
+            // An id that is no client id at all was reported above.
+            Err(ClientError::ClientId) => return Err(AppError::new(problems)),
+            Err(error) => {
+                problems.push(AppProblem::Client(error));
+                return Err(AppError::new(problems));
+            }
+        };
+        #[cfg(feature = "tracing")]
+        self.warn_of_expiry();
+        let Self { tenant, cloud, client_secret, .. } = self;
+        Ok(App(Arc::new(Inner { tenant, cloud, client, client_secret })))
+    }
+
+    fn client(&self) -> Result<oauth::Client, ClientError> {
+        let mut builder = oauth::Client::builder(self.token_endpoint()?, self.client_id.as_str())
+            .tls(self.tls.clone())
+            .clock(self.clock.clone())
+            .deadline(self.deadline)
+            .classify(classify);
+        if let Some(secret) = &self.client_secret {
+            builder = builder.authentication(ClientAuthentication::Post(secret.value().clone()));
+        }
+        if let Some(http) = &self.http {
+            builder = builder.http_client(http.clone());
+        }
+        builder.build()
+    }
+
+    fn token_endpoint(&self) -> Result<Url, ClientError> {
+        let host = self.cloud.authority_host();
+        let refused = || ClientError::Endpoint { host: host.to_owned() };
+        let mut endpoint = match &self.authority {
+            Some(authority) => authority.clone(),
+            None => Url::parse(&format!("https://{host}/")).map_err(|_| refused())?,
+        };
+        endpoint.path_segments_mut().map_err(|()| refused())?.pop_if_empty().extend([
+            self.tenant.as_str(),
+            "oauth2",
+            "v2.0",
+            "token",
+        ]);
+        Ok(endpoint)
+    }
+
+    #[cfg(feature = "tracing")]
+    fn warn_of_expiry(&self) {
+        let Some(secret) = &self.client_secret else { return };
+        if let Some(expires_at) = secret.expires_at()
+            && secret.is_expiring_within(SECRET_WARNING, self.clock.now())
+        {
+            tracing::warn!(client_id = %self.client_id, %expires_at, "the client secret expires soon: make a new one");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT_ID: &str = "6731de76-14a6-49ae-97bc-6eba6914391e";
+
+    fn tenant() -> Tenant {
+        Tenant::parse("contoso.com").unwrap()
+    }
+
+    #[test]
+    fn endpoints_follow_cloud_and_tenant() {
+        let app = App::builder(tenant(), CLIENT_ID).cloud(Cloud::China).build().unwrap();
+        let expected = "https://login.partner.microsoftonline.cn/contoso.com/oauth2/v2.0/token";
+        assert_eq!(app.token_endpoint().as_str(), expected);
+    }
+
+    #[test]
+    fn every_problem_is_listed_at_once() {
+        let error = App::builder(tenant(), "my mail app")
+            .client_secret(" 6731de76-14a6-49ae-97bc-6eba6914391e")
+            .authority(Url::parse("http://login.example").unwrap())
+            .build()
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the app registration's settings do not work: the client id must be the `Application (client) ID` of the \
+             app registration, a GUID; the client secret is empty or has blanks around it: copy it again; the client \
+             secret is the `Secret ID`: copy the `Value` next to it, or make a new secret if it is hidden; the token \
+             endpoint on `login.example` must be a plain https URL (http only for a loopback address)"
+        );
+        assert_eq!(error.problems().len(), 4);
+        assert!(!format!("{error:?}").contains("6731de76"));
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let builder = App::builder(tenant(), CLIENT_ID).client_secret("8Q~hidden");
+        let shown = format!("{builder:?} {:?}", builder.clone().build().unwrap());
+        assert!(!shown.contains("hidden"), "{shown}");
+    }
+}

@@ -1,0 +1,13 @@
+//! Microsoft Entra ID on top of `oauth`: tenants, clouds, app registrations, AADSTS codes. Knows nothing of SMTP.
+
+mod app;
+mod error;
+mod remedy;
+mod secret;
+mod tenant;
+
+pub use app::{App, AppBuilder};
+pub use error::{AppError, AppProblem};
+pub use remedy::remedy;
+pub use secret::ClientSecret;
+pub use tenant::{Tenant, TenantError};

@@ -117,10 +117,10 @@ fn read_token(stream: &TcpStream) -> std::io::Result<String> {
     let mut length = 0;
     let mut line = String::new();
     while reader.read_line(&mut line)? > 0 && line != "\r\n" {
-        if let Some((name, value)) = line.split_once(':') {
-            if name.eq_ignore_ascii_case("content-length") {
-                length = value.trim().parse().unwrap_or(0);
-            }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse().unwrap_or(0);
         }
         line.clear();
     }

@@ -4,7 +4,9 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod clock;
+mod entra;
 mod tokens;
 
 pub use clock::ManualClock;
+pub use entra::{FakeEntra, FakeEntraBuilder, ReceivedGrant, TokenFault};
 pub use tokens::{IssuedTokens, TokenVerdict};

@@ -63,7 +63,7 @@ async fn tasks_that_failed_together_caused_one_request() {
 async fn a_cancelled_caller_loses_no_token() {
     let (cache, calls, gate) = gated(&ManualClock::new());
     let mut first = Box::pin(cache.token(TokenRequest::new()));
-    assert!(futures_poll(&mut first).await.is_none());
+    assert!(poll_once(&mut first).await.is_none());
     drop(first);
     gate.add_permits(1);
     let token = cache.token(TokenRequest::new()).await.unwrap();
@@ -163,7 +163,7 @@ async fn after_a_failure_the_provider_rests_as_long_as_the_server_asked() {
 
 #[test]
 fn a_token_that_is_needed_outside_of_a_runtime_is_an_error_not_a_panic() {
-    let provider = token::from_fn(|| std::future::pending());
+    let provider = token::from_fn(std::future::pending);
     let cache = TokenCache::new(provider);
     let mut pending = Box::pin(cache.token(TokenRequest::new()));
     let waker = std::task::Waker::noop();
@@ -173,7 +173,7 @@ fn a_token_that_is_needed_outside_of_a_runtime_is_an_error_not_a_panic() {
 }
 
 /// Polls once.
-async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     tokio::select! {
         biased;
         output = future => Some(output),

@@ -15,7 +15,7 @@ pub enum Cloud {
     Public,
     /// US Government GCC High.
     UsGovernment,
-    /// US Government DoD.
+    /// US Government, Department of Defense.
     UsGovernmentDod,
     /// China, operated by 21Vianet.
     China,

@@ -1,6 +1,7 @@
 //! Sends mail through Microsoft 365 with OAuth 2.0, on top of lettre.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(
+    unreachable_pub,
     clippy::dbg_macro,
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -13,11 +14,20 @@
     clippy::cast_sign_loss
 )]
 
+mod authentication;
 mod clock;
 mod cloud;
+mod config;
 pub mod entra;
+mod error;
+mod mailer;
 pub mod oauth;
+mod office365;
+mod outcome;
+mod pool;
 mod retry;
+mod settings;
+mod smtp;
 mod tls;
 pub mod token;
 
@@ -26,8 +36,19 @@ pub mod testing;
 
 pub use lettre;
 
+pub use authentication::Authentication;
 pub use clock::Clock;
 pub use cloud::Cloud;
+pub use config::{
+    AuthenticationMethod, Chunking, ConfigError, ConfigProblem, InitialResponse, MailProvider,
+    MailServerConfig, ServerBuilder, Timeouts, Tls,
+};
+pub use error::{Error, ErrorKind};
+pub use mailer::{Mailer, MailerBuilder};
+pub use office365::{Office365Profile, basic_authentication_retirement};
+pub use outcome::{Disposition, Refusal, Submission};
+pub use settings::{AuthenticationSettings, ResolvedSettings, Settings};
+pub use smtp::{EnhancedStatusCode, Phase, Reply};
 pub use tls::{TlsError, TlsSettings, TlsVersion};
 pub use token::store::{FileStore, MemoryStore, TokenStore};
 pub use token::{

@@ -3,10 +3,17 @@
 //! A fake panics where a test is set up wrongly, because a test is where that is read.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod certificate;
 mod clock;
 mod entra;
+mod exchange;
 mod tokens;
 
+pub use certificate::{CertificateKind, ServerCertificate, TestAuthority};
 pub use clock::ManualClock;
 pub use entra::{FakeEntra, FakeEntraBuilder, ReceivedGrant, TokenFault};
+pub use exchange::{
+    AuthAttempt, BodyCommand, ConnectionCounts, Extensions, FakeExchange, FakeExchangeBuilder, Fault,
+    Handshake, Phase, ReceivedMessage, ReceivedRecipient, ScriptedFault, SessionRecord,
+};
 pub use tokens::{IssuedTokens, TokenVerdict};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::clock::Clock;
+use crate::token::AccessToken;
 
 /// The access tokens that were issued, for whom and until when; clones share one register.
 #[derive(Clone)]
@@ -54,13 +55,20 @@ impl IssuedTokens {
         register.issued += 1;
         let mut token = format!("EwB-fake-access-token-{}-", register.issued);
         while token.len() < length {
-            token.push(char::from(b'A' + (token.len() % 26) as u8));
+            token.extend(('A'..='Z').cycle().nth(token.len()));
         }
         let expires_at = self.clock.now() + lifetime;
         register
             .tokens
             .insert(token.clone(), Entry { account: account.to_owned(), expires_at, revoked: false });
         token
+    }
+
+    /// Issues a token as [`issue`](Self::issue) does, ready for a [`TokenProvider`](crate::TokenProvider) to return.
+    pub fn issue_access_token(&self, account: &str, lifetime: Duration, length: usize) -> AccessToken {
+        let expires_at = self.clock.now() + lifetime;
+        let token = self.issue(account, lifetime, length);
+        AccessToken::new(token, expires_at).expect("letters and digits only")
     }
 
     /// Judges a token that a client presented.

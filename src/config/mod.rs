@@ -1,0 +1,22 @@
+//! Mail server settings, checked once and valid from then on. Opens no connection; knows no token.
+
+mod builder;
+mod draft;
+mod host;
+mod keys;
+mod mailbox;
+mod problem;
+mod read;
+mod server;
+mod timeouts;
+mod value;
+
+pub use builder::ServerBuilder;
+pub use problem::{ConfigError, ConfigProblem};
+pub use server::{AuthenticationMethod, Chunking, InitialResponse, MailProvider, MailServerConfig, Tls};
+pub use timeouts::Timeouts;
+
+pub(crate) use draft::Draft;
+pub(crate) use keys::Keys;
+pub(crate) use problem::Problems;
+pub(crate) use value::{Table, Value};

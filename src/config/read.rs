@@ -1,0 +1,115 @@
+//! Mail server settings from a table of keys: which key feeds which setting, and the file of root certificates.
+//! Checks only what the types cannot hold.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+
+use serde::de::{Deserialize, Deserializer, Error};
+
+use super::draft::{Draft, PlatformRoots, Root};
+use super::keys::Keys;
+use super::problem::ConfigProblem;
+use super::server::{Chunking, InitialResponse, MailServerConfig, Tls};
+use super::timeouts::Timeouts;
+use super::value::Table;
+
+/// The names of the ways to encrypt.
+const TLS: &[(&str, Tls)] =
+    &[("starttls", Tls::StartTls), ("implicit", Tls::Implicit), ("none", Tls::LoopbackPlaintext)];
+const CHUNKING: &[(&str, Chunking)] = &[("auto", Chunking::Auto), ("off", Chunking::Off)];
+const INITIAL_RESPONSE: &[(&str, InitialResponse)] =
+    &[("when-short", InitialResponse::WhenShort), ("always", InitialResponse::Always)];
+
+/// Root certificates of a whole country fit into this.
+const LARGEST_ROOTS: u64 = 4 << 20;
+
+impl Draft {
+    /// Reads the keys that every mail server has; relative paths are taken from `directory`.
+    pub(crate) fn read(keys: &mut Keys<'_>, directory: &Path) -> Self {
+        let text = |keys: &mut Keys<'_>, key, mend| keys.text(key, mend).map(str::to_owned);
+        let mut draft = Self {
+            host: text(keys, "host", "enter the server's name"),
+            port: keys.integer("port", "enter a port number from 1 to 65535, usually 587"),
+            tls: keys.choice("tls", TLS),
+            minimum_tls: minimum_tls(keys),
+            sender: text(keys, "sender", "enter an address such as alerts@contoso.com"),
+            test_recipient: text(keys, "test_recipient", "enter an address such as admin@contoso.com"),
+            username: text(keys, "username", "enter the name that signs in"),
+            timeouts: timeouts(keys),
+            hello_name: text(keys, "hello_name", "enter this machine's DNS name"),
+            max_connections: max_connections(keys),
+            chunking: keys.choice("chunking", CHUNKING),
+            initial_response: keys.choice("initial_response", INITIAL_RESPONSE).unwrap_or_default(),
+            refresh_margin: keys.duration("refresh_margin"),
+            ..Self::default()
+        };
+        if let Some(path) = keys.text("root_certificates", "enter the path of a PEM file") {
+            let pem = keys.accept(read_roots(&directory.join(path), path));
+            draft.roots.extend(pem.map(|pem| Root::new("root_certificates", pem)));
+        }
+        if keys.boolean("trust_platform_roots") == Some(false) {
+            draft.platform_roots = PlatformRoots::Ignored;
+        }
+        draft
+    }
+}
+
+fn minimum_tls(keys: &mut Keys<'_>) -> Option<String> {
+    match keys.value("minimum_tls")? {
+        super::value::Value::Float(number) => Some(number.to_string()), // `minimum_tls = 1.2` without quotes
+        _ => keys.text("minimum_tls", "enter \"1.2\" or \"1.3\"").map(str::to_owned),
+    }
+}
+
+fn max_connections(keys: &mut Keys<'_>) -> Option<NonZeroU32> {
+    let mend = "enter how many connections may be open at once, at least 1";
+    let connections = keys.integer::<u32>("max_connections", mend)?;
+    keys.accept(
+        NonZeroU32::new(connections)
+            .ok_or_else(|| ConfigProblem::new("max_connections", mend).showing(connections)),
+    )
+}
+
+fn timeouts(keys: &mut Keys<'_>) -> Timeouts {
+    let mut timeouts = Timeouts::new();
+    if let Some(table) = keys.table("timeouts") {
+        let mut waits = Keys::new(table);
+        for name in Timeouts::NAMES {
+            if let Some(wait) = waits.duration(name) {
+                timeouts = timeouts.with_named(name, wait);
+            }
+        }
+        keys.add_within("timeouts", waits.finish());
+    }
+    timeouts
+}
+
+fn read_roots(path: &Path, given: &str) -> Result<String, ConfigProblem> {
+    let problem = |reason: String| {
+        ConfigProblem::new("root_certificates", format!("enter the path of a PEM file: {reason}"))
+            .showing(given)
+    };
+    match std::fs::metadata(path) {
+        Ok(file) if file.len() > LARGEST_ROOTS => Err(problem("the file is larger than 4 MiB".to_owned())),
+        _ => std::fs::read_to_string(path).map_err(|error| problem(error.to_string())),
+    }
+}
+
+/// Reads the keys of `[server]` without `profile`, and the file that `root_certificates` names, from the current
+/// directory.
+///
+/// Unknown keys are problems, with the nearest known one.
+///
+/// ```
+/// let error = toml::from_str::<smtp_oauth::MailServerConfig>("host = 'mail.contoso.com'\nuser_name = 'svc'").unwrap_err();
+/// assert!(error.to_string().contains("user_name: remove this unknown key, or did you mean username?"), "{error}");
+/// ```
+impl<'de> Deserialize<'de> for MailServerConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let table = Table::deserialize(deserializer)?;
+        let mut keys = Keys::new(&table);
+        let mut draft = Draft::read(&mut keys, Path::new(""));
+        draft.problems.extend(keys.finish());
+        draft.complete().map_err(D::Error::custom)
+    }
+}

@@ -1,0 +1,132 @@
+//! What became of a submission: who was accepted, who was refused, and whose move it is. Decides nothing.
+
+use std::time::Duration;
+
+use lettre::Address;
+
+use crate::smtp::Reply;
+
+/// A message the server took responsibility for, for at least one recipient (RFC 5321 §4.2.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submission {
+    accepted: Vec<Address>,
+    refused: Vec<Refusal>,
+    verdict: Reply,
+}
+
+/// A recipient the server did not accept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    recipient: Address,
+    reply: Reply,
+}
+
+/// Whose move it is after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Disposition {
+    /// Nobody's: the same submission can be repeated later, not before `after` if that is known.
+    Retry {
+        /// How long the server asked to wait.
+        after: Option<Duration>,
+    },
+    /// A person must sign in again.
+    Reauthenticate,
+    /// The administrator must change a setting, here, in Entra or in Exchange.
+    FixConfiguration,
+    /// The message or its recipients cannot be sent as they are.
+    FixMessage,
+    /// The message may have been accepted; sending it again may deliver it twice (RFC 1047).
+    Indeterminate,
+}
+
+impl Submission {
+    pub(crate) fn new(recipients: &[Address], replies: Vec<Reply>, verdict: Reply) -> Self {
+        let mut submission =
+            Self { accepted: Vec::with_capacity(recipients.len()), refused: Vec::new(), verdict };
+        for (recipient, reply) in recipients.iter().zip(replies) {
+            match reply.is_positive() {
+                true => submission.accepted.push(recipient.clone()),
+                false => submission.refused.push(Refusal { recipient: recipient.clone(), reply }),
+            }
+        }
+        submission
+    }
+
+    /// Returns the recipients the server accepted, in the order of the envelope.
+    pub fn accepted(&self) -> &[Address] {
+        &self.accepted
+    }
+
+    /// Returns the recipients the server refused, with its replies; empty when all were accepted.
+    pub fn refused(&self) -> &[Refusal] {
+        &self.refused
+    }
+
+    /// Returns the server's reply to the message, such as `250 2.0.0 OK <id> [Hostname=…]`.
+    pub fn reply(&self) -> &Reply {
+        &self.verdict
+    }
+
+    /// Returns the Message-ID under which Exchange Online stored the message, with its angle brackets.
+    ///
+    /// It can differ from the one in the message; recipients see this one. `None` when the server names none.
+    pub fn message_id(&self) -> Option<&str> {
+        let line = self.verdict.lines().first()?;
+        let start = line.find('<')?;
+        let (_, id) = line.split_at(start);
+        let (id, _) = id.split_at(id.find('>')? + 1);
+        id.contains('@').then_some(id)
+    }
+}
+
+impl Refusal {
+    /// Pairs each refused recipient with the server's reply.
+    pub(crate) fn list(recipients: &[Address], replies: Vec<Reply>) -> Vec<Self> {
+        let pairs = recipients.iter().cloned().zip(replies);
+        pairs
+            .filter(|(_, reply)| !reply.is_positive())
+            .map(|(recipient, reply)| Self { recipient, reply })
+            .collect()
+    }
+
+    /// Returns the recipient.
+    pub fn recipient(&self) -> &Address {
+        &self.recipient
+    }
+
+    /// Returns what the server said.
+    pub fn reply(&self) -> &Reply {
+        &self.reply
+    }
+
+    /// Returns whose move it is: a 4yz reply may succeed later, a 5yz one will not.
+    pub fn disposition(&self) -> Disposition {
+        match self.reply.is_transient() {
+            true => Disposition::Retry { after: None },
+            false => Disposition::FixMessage,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stored_message_id_is_read_from_exchanges_reply() {
+        let cases = [
+            (
+                "2.0.0 OK <abc@SYBP282.PROD.OUTLOOK.COM> [Hostname=SYBP282]",
+                Some("<abc@SYBP282.PROD.OUTLOOK.COM>"),
+            ),
+            ("2.0.0 Ok: queued as 4F1A", None),
+            ("2.0.0 OK <no at sign>", None),
+            ("2.0.0 OK >odd< ", None),
+        ];
+        for (line, id) in cases {
+            let submission = Submission::new(&[], Vec::new(), Reply::new(250, vec![line.to_owned()]));
+            assert_eq!(submission.message_id(), id, "{line}");
+        }
+    }
+}

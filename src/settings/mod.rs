@@ -1,0 +1,187 @@
+//! A whole settings file, mail server and sign-in: read with serde, resolved once. Requests no token, opens no connection.
+
+mod authentication;
+mod secret;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::de::{Deserialize, Deserializer};
+
+pub use authentication::AuthenticationSettings;
+
+use crate::config::{
+    ConfigError, ConfigProblem, Draft, Keys, MailServerConfig, Problems, ServerBuilder, Table, Tls,
+};
+use crate::office365::Office365Profile;
+
+/// The settings of a mailer as they stand in a file or the environment, in any format that serde reads.
+///
+/// The table `server` has `profile` (`"office365"`, the default, or `"custom"`) and the keys of the builders: `cloud`
+/// (office365 only), `host`, `port`, `tls` (`"starttls"`, `"implicit"`, `"none"`), `minimum_tls`, `root_certificates`
+/// (path of a PEM file), `trust_platform_roots`, `sender`, `test_recipient`, `username`, `timeouts`, `hello_name`,
+/// `max_connections`, `chunking` (`"auto"`, `"off"`), `initial_response` (`"when-short"`, `"always"`) and
+/// `refresh_margin`. Times are `"30s"`, `"5m"`, `"1h 30m"` or whole seconds.
+///
+/// The table `authentication` has `method`: `"oauth"`, the default, with `tenant`, `client_id`, `client_secret`,
+/// `client_secret_expires` (a date), `authority` (a URL, for another sign-in host than the cloud's) and `token_store`
+/// (default: `token.json`); or `"basic"` with `password`. A secret is given by value, as `{ env = "NAME" }` or as
+/// `{ file = "/run/secrets/name" }`.
+///
+/// Numbers and booleans may be texts, as they are in the environment. Deserialising fails only on what the format
+/// itself refuses; note that a format's own message may quote the line. Everything else is found by
+/// [`resolve`](Self::resolve), all at once.
+///
+/// ```
+/// use smtp_oauth::{AuthenticationSettings, Settings};
+///
+/// let settings: Settings = toml::from_str(r#"
+///     [server]
+///     username = "svc-mail@contoso.com"
+///     sender = "Contoso alerts <alerts@contoso.com>"
+///
+///     [authentication]
+///     tenant = "contoso.onmicrosoft.com"
+///     client_id = "8f2c1d1e-0000-0000-0000-000000000000"
+///     client_secret_expires = 2027-06-30
+///     client_secret = { env = "MAIL_CLIENT_SECRET" }
+/// "#)?;
+/// let error = settings.resolve().unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "1 problem in the mail settings\n  authentication.client_secret: set the environment variable MAIL_CLIENT_SECRET"
+/// );
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Settings {
+    root: Table,
+    directory: PathBuf,
+}
+
+/// What [`Settings::resolve`] found valid.
+///
+/// [`Settings`] has an example.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ResolvedSettings {
+    /// The mail server; its [`provider`](MailServerConfig::provider) names the cloud.
+    pub server: MailServerConfig,
+    /// How to sign in to it.
+    pub authentication: AuthenticationSettings,
+}
+
+impl Settings {
+    /// Sets the directory that relative paths are taken from. Default: the process's current directory.
+    #[must_use]
+    pub fn relative_to(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = directory.into();
+        self
+    }
+
+    /// Checks the table `server` alone; reads the file of root certificates.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem of that table.
+    pub fn server(&self) -> Result<MailServerConfig, ConfigError> {
+        let mut problems = Problems::default();
+        let mut keys = Keys::new(&self.root);
+        let server = self.read_server(&mut keys);
+        problems.extend(keys.into_problems());
+        problems.finish(server)
+    }
+
+    /// Checks everything; reads the environment variables and files that are named, blocking for as long.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem of all tables, each under its path: `server.port`.
+    pub fn resolve(&self) -> Result<ResolvedSettings, ConfigError> {
+        let mut keys = Keys::new(&self.root);
+        let server = self.read_server(&mut keys);
+        let authentication = self.read_authentication(&mut keys);
+        if let (Some(server), Some(AuthenticationSettings::OAuth { .. })) = (&server, &authentication)
+            && server.tls() == Tls::LoopbackPlaintext
+        {
+            let mend = "enter starttls or implicit: an access token is never sent without encryption (RFC 6750 §5.3)";
+            keys.problem(ConfigProblem::new("server.tls", mend).showing(Tls::LoopbackPlaintext.name()));
+        }
+        let resolved = server
+            .zip(authentication)
+            .map(|(server, authentication)| ResolvedSettings { server, authentication });
+        keys.finish().finish(resolved)
+    }
+
+    fn read_server(&self, root: &mut Keys<'_>) -> Option<MailServerConfig> {
+        let table = required_table(root, "server")?;
+        read_profile(Keys::new(table), &self.directory)
+            .map_err(|problems| root.add_within("server", problems))
+            .ok()
+    }
+
+    fn read_authentication(&self, root: &mut Keys<'_>) -> Option<AuthenticationSettings> {
+        let table = required_table(root, "authentication")?;
+        let mut keys = Keys::new(table);
+        let settings = AuthenticationSettings::read(&mut keys, &self.directory);
+        root.add_within("authentication", keys.finish());
+        settings
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { root, directory } = self; // A table shows its keys, and of its values only the kind.
+        f.debug_struct("Settings").field("root", root).field("directory", directory).finish()
+    }
+}
+
+impl<'de> Deserialize<'de> for Settings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self { root: Table::deserialize(deserializer)?, directory: PathBuf::new() })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Profile {
+    Office365,
+    Custom,
+}
+
+fn required_table<'a>(root: &mut Keys<'a>, key: &'static str) -> Option<&'a Table> {
+    if !root.has(key) {
+        root.problem(ConfigProblem::new(key, "add this table of settings"));
+    }
+    root.table(key)
+}
+
+fn read_profile(mut keys: Keys<'_>, directory: &Path) -> Result<MailServerConfig, Vec<ConfigProblem>> {
+    let profiles = [("office365", Profile::Office365), ("custom", Profile::Custom)];
+    let profile = if keys.has("profile") {
+        keys.choice("profile", &profiles)
+    } else {
+        keys.value("profile");
+        Some(Profile::Office365)
+    };
+    let checked = match profile {
+        Some(Profile::Office365) => {
+            let mut builder = ServerBuilder::<Office365Profile>::read(&mut keys, directory);
+            builder.draft.problems.extend(keys.finish());
+            builder.build().map(MailServerConfig::from)
+        }
+        Some(Profile::Custom) => {
+            let mend =
+                "remove it, or set profile to \"office365\": other servers belong to no cloud of Microsoft's";
+            let mut draft = Draft::read(&mut keys, directory);
+            keys.refuse("cloud", mend);
+            draft.problems.extend(keys.finish());
+            draft.complete()
+        }
+        // Without a profile there is no telling which host and port are right: report what is wrong in itself.
+        None => {
+            let draft = ServerBuilder::<Office365Profile>::read(&mut keys, directory).draft;
+            let mut problems = draft.problems;
+            problems.extend(keys.finish());
+            problems.finish(None)
+        }
+    };
+    checked.map_err(ConfigError::into_problems)
+}

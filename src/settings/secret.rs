@@ -1,0 +1,87 @@
+//! Secrets in settings: by value, by environment variable or by file. No message and no `Debug` shows one.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use crate::config::{ConfigProblem, Keys, Table, Value};
+
+/// The longest secret that a file may hold.
+const LARGEST: u64 = 64 * 1024;
+
+const HOW: &str = "enter a text, { env = \"NAME\" } or { file = \"path\" }";
+
+/// Reads the secret under `key`; `None` when there is none, or it has a problem.
+pub(super) fn read(keys: &mut Keys<'_>, key: &'static str, directory: &Path) -> Option<SecretString> {
+    let (text, origin) = match keys.value(key)? {
+        Value::Text(text) => (text.clone(), String::new()),
+        Value::Table(table) => from_elsewhere(keys, key, table, directory)?,
+        other => {
+            keys.problem(ConfigProblem::new(key, format!("{HOW}, not {}", other.kind())));
+            return None;
+        }
+    };
+    let wrong = if text.is_empty() {
+        "enter the secret: it is empty"
+    } else if text.chars().any(char::is_control) {
+        "enter the secret without line breaks and other control characters: it holds one"
+    } else {
+        return Some(SecretString::from(text.as_str()));
+    };
+    keys.problem(ConfigProblem::new(key, format!("{wrong}{origin}")));
+    None
+}
+
+fn from_elsewhere(
+    keys: &mut Keys<'_>,
+    key: &'static str,
+    table: &Table,
+    directory: &Path,
+) -> Option<(Zeroizing<String>, String)> {
+    let mut places = Keys::new(table);
+    let env = places.text("env", "enter the name of an environment variable");
+    let file = places.text("file", "enter the path of a file");
+    keys.add_within(key, places.finish());
+    let read = match (env, file) {
+        (Some(name), None) => from_env(name),
+        (None, Some(path)) => from_file(directory, path),
+        // A key of the wrong type has been reported.
+        (None, None) if table.get("env").or(table.get("file")).is_some() => return None,
+        _ => Err(format!("{HOW}, one of the two")),
+    };
+    keys.accept(read.map_err(|mend| ConfigProblem::new(key, mend)))
+}
+
+fn from_env(name: &str) -> Result<(Zeroizing<String>, String), String> {
+    // Anything but a name may be the secret itself, put in the wrong place.
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !is_name {
+        return Err("enter the name of an environment variable after env: letters, digits and _".to_owned());
+    }
+    match std::env::var(name) {
+        Ok(text) => Ok((Zeroizing::new(text), format!(" (environment variable {name})"))),
+        Err(std::env::VarError::NotPresent) => Err(format!("set the environment variable {name}")),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(format!("set the environment variable {name} to UTF-8 text"))
+        }
+    }
+}
+
+fn from_file(directory: &Path, path: &str) -> Result<(Zeroizing<String>, String), String> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    File::open(directory.join(path))
+        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("make the file {path:?} readable: {error}"))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > LARGEST) {
+        return Err(format!("name a file of at most 64 KiB: {path:?} is larger"));
+    }
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => {
+            Ok((Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()), format!(" (file {path:?})")))
+        }
+        Err(_) => Err(format!("name a file with UTF-8 text: {path:?} holds none")),
+    }
+}

@@ -1,0 +1,360 @@
+//! One connection to the mail server: TCP, TLS, EHLO, and the reading of replies under a deadline.
+//!
+//! A connection is owned by one task at a time. It knows when a reply is owed or bytes are left over, and is then good
+//! for nothing but closing. AUTH is in `auth`, messages are in `transaction`.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lettre::transport::smtp::client::AsyncSmtpConnection;
+use lettre::transport::smtp::extension::ClientId;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::capabilities::Capabilities;
+use super::command;
+use super::failure::{Cause, Failure, ReplyFault};
+use super::phase::Phase;
+use super::reply::Reply;
+use super::stream::{AfterRefusal, GuardedStream, Transport};
+use crate::clock::{Clock, Moment};
+use crate::config::{MailServerConfig, Tls};
+
+/// How long to look for the server's last words after a write failed.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Everything needed to open a connection; shared by all connections of a mailer, so that TLS sessions resume.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) config: Arc<MailServerConfig>,
+    pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) clock: Clock,
+}
+
+/// An open connection.
+pub(crate) struct Connection {
+    pub(super) endpoint: Endpoint,
+    pub(super) stream: GuardedStream,
+    pub(super) capabilities: Capabilities,
+    lettre: AsyncSmtpConnection,
+    /// Commands that were written, wholly or in part, and whose replies have not been read.
+    pub(super) owed: u32,
+    /// When the submission that uses this connection must be over.
+    deadline: Moment,
+    /// A transaction was begun and not brought to its end.
+    pub(super) in_transaction: bool,
+}
+
+impl Connection {
+    /// Opens a connection as far as the EHLO reply that names the SASL mechanisms.
+    ///
+    /// # Cancellation
+    /// A dropped future closes the connection.
+    pub(crate) async fn open(endpoint: Endpoint, deadline: Moment) -> Result<Self, Failure> {
+        let config = endpoint.config.clone();
+        let tcp = connect(&endpoint).await?;
+        let peer = tcp.peer_addr().map_err(|error| Failure::new(Phase::Connect, Cause::Network(error)))?;
+        let transport: Box<dyn Transport> = match config.tls() {
+            Tls::Implicit => handshake(&endpoint, Box::new(tcp)).await?,
+            Tls::StartTls | Tls::LoopbackPlaintext => Box::new(tcp),
+        };
+        let stream = GuardedStream::new(transport, peer);
+        let (lettre, hello) = greet(&endpoint, &stream).await?;
+        stream.set_after_refusal(AfterRefusal::Continue);
+        let capabilities = Capabilities::from_reply(&hello);
+        let mut connection =
+            Self { endpoint, stream, capabilities, lettre, owed: 0, deadline, in_transaction: false };
+        if config.tls() == Tls::StartTls {
+            connection.start_tls().await?;
+        }
+        Ok(connection)
+    }
+
+    /// Sets when everything that follows must be over, whatever the limits of the phases are.
+    pub(crate) fn set_deadline(&mut self, deadline: Moment) {
+        self.deadline = deadline;
+    }
+
+    /// Returns when a phase that may take `limit` must be over.
+    fn until(&self, limit: Duration) -> Moment {
+        self.endpoint.clock.moment().after(limit).min(self.deadline)
+    }
+
+    /// Tells whether the connection can carry another transaction: nothing owed, nothing left over.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.owed == 0 && !self.in_transaction
+    }
+
+    /// Looks, without waiting, whether an idle connection is still open and silent.
+    ///
+    /// Anything the server says on its own is a good-bye, such as `421 4.4.2`.
+    pub(crate) async fn is_alive(&self) -> bool {
+        self.is_clean() && matches!(self.stream.unread().await, Ok(0))
+    }
+
+    /// Says QUIT and waits a moment for the answer; errors do not matter any more.
+    pub(crate) async fn quit(mut self) {
+        if self.is_clean() {
+            let _ = self.command(Phase::Quit, b"QUIT\r\n", LAST_WORDS).await;
+        }
+        self.stream.close();
+    }
+
+    /// Upgrades to TLS (RFC 3207) and asks again what the server offers.
+    async fn start_tls(&mut self) -> Result<(), Failure> {
+        let fail = |cause| Err(Failure::new(Phase::StartTls, cause));
+        if !self.capabilities.starttls {
+            return fail(Cause::StartTlsMissing);
+        }
+        let limit = self.endpoint.config.timeouts().starttls();
+        let reply = self.command(Phase::StartTls, b"STARTTLS\r\n", limit).await?;
+        if reply.code() != 220 {
+            return fail(Cause::Refused(reply));
+        }
+        // RFC 3207 §6 warns of a man in the middle who adds replies before TLS starts. The server speaks next only
+        // after our ClientHello, so a single byte here is one too many.
+        match self.stream.unread().await {
+            Ok(0) => {}
+            Ok(bytes) => return fail(Cause::Injected { bytes }),
+            Err(error) => return fail(Cause::Closed(Some(error))),
+        }
+        let plain = self.stream.take_transport().ok_or(Failure::new(Phase::StartTls, Cause::Closed(None)))?;
+        let encrypted = handshake(&self.endpoint, plain).await?;
+        self.stream.put_transport(encrypted);
+
+        // RFC 3207 §4.2: what the server said before TLS does not count.
+        self.capabilities = Capabilities::default();
+        let mut hello = Vec::new();
+        command::push_line(&mut hello, &format!("EHLO {}", self.endpoint.config.hello_name()))
+            .map_err(|cause| Failure::new(Phase::Ehlo, cause))?;
+        let reply = self.command(Phase::Ehlo, &hello, self.endpoint.config.timeouts().ehlo()).await?;
+        if reply.code() != 250 {
+            return Err(Failure::new(Phase::Ehlo, Cause::Refused(reply)));
+        }
+        self.capabilities = Capabilities::from_reply(&reply);
+        Ok(())
+    }
+
+    /// Sends one command and reads its reply, both within one limit.
+    pub(super) async fn command(
+        &mut self,
+        phase: Phase,
+        line: &[u8],
+        limit: Duration,
+    ) -> Result<Reply, Failure> {
+        let clock = self.endpoint.clock.clone();
+        let deadline = self.until(limit);
+        self.owed += 1;
+        clock
+            .until(deadline, write_all(&self.stream, line))
+            .await
+            .map_err(|_| Failure::new(phase, Cause::Timeout(limit)))?
+            .map_err(|error| Failure::from_io(phase, error))?;
+        self.read_until(phase, deadline, limit).await
+    }
+
+    /// Reads the next reply that is owed, within `limit`.
+    pub(super) async fn read(&mut self, phase: Phase, limit: Duration) -> Result<Reply, Failure> {
+        let deadline = self.until(limit);
+        self.read_until(phase, deadline, limit).await
+    }
+
+    async fn read_until(
+        &mut self,
+        phase: Phase,
+        deadline: Moment,
+        limit: Duration,
+    ) -> Result<Reply, Failure> {
+        let clock = self.endpoint.clock.clone();
+        let outcome = clock
+            .until(deadline, self.lettre.read_response())
+            .await
+            .map_err(|_| Failure::new(phase, Cause::Timeout(limit)))?;
+        // lettre calls a refusal an error and drops its lines; the stream's copy says what came.
+        let reply = self.stream.take_reply().ok_or_else(|| Failure::from_lettre(phase, outcome.err()))?;
+        self.owed = self.owed.saturating_sub(1);
+        if reply.code() == 421 {
+            // RFC 5321 §3.8: the server closes now, whatever was asked.
+            self.in_transaction = true;
+        }
+        Ok(reply)
+    }
+
+    /// Writes `bytes`, giving up when none are taken for `stall` at a time.
+    pub(super) async fn write_slowly(
+        &mut self,
+        phase: Phase,
+        bytes: &[u8],
+        stall: Duration,
+    ) -> Result<(), Failure> {
+        let clock = self.endpoint.clock.clone();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let written = clock
+                .until(self.until(stall), self.stream.write(rest))
+                .await
+                .map_err(|_| Failure::new(phase, Cause::Timeout(stall)))?
+                .and_then(|count| if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) })
+                .map_err(|error| Failure::from_io(phase, error))?;
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Sends what is still buffered, giving up after `stall`.
+    pub(super) async fn flush(&mut self, phase: Phase, stall: Duration) -> Result<(), Failure> {
+        let clock = self.endpoint.clock.clone();
+        clock
+            .until(self.until(stall), self.stream.flush())
+            .await
+            .map_err(|_| Failure::new(phase, Cause::Timeout(stall)))?
+            .map_err(|error| Failure::from_io(phase, error))
+    }
+
+    /// After a failed write: the refusal the server may have sent before it closed.
+    pub(super) async fn last_words(&mut self, phase: Phase) -> Option<Reply> {
+        self.in_transaction = true;
+        self.read(phase, LAST_WORDS).await.ok()
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("stream", &self.stream)
+            .field("capabilities", &self.capabilities)
+            .field("owed", &self.owed)
+            .field("in_transaction", &self.in_transaction)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // lettre's half of the stream would keep the socket open until it is dropped too.
+        self.stream.close();
+    }
+}
+
+impl Failure {
+    /// Finds out why lettre could not read a reply.
+    fn from_lettre(phase: Phase, error: Option<lettre::transport::smtp::Error>) -> Self {
+        use std::error::Error;
+        let Some(error) = error else { return Self::new(phase, Cause::Protocol(ReplyFault::Malformed)) };
+        match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+            Some(io) => {
+                match io.get_ref().and_then(|inner| inner.downcast_ref::<super::failure::ReplyFaultError>()) {
+                    Some(fault) => Self::new(phase, Cause::Protocol(fault.0)),
+                    None => Self::new(phase, Cause::Closed(Some(io.kind().into()))),
+                }
+            }
+            // "incomplete response": the stream has ended; its own faults come as `io::Error`.
+            None => Self::new(phase, Cause::Closed(None)),
+        }
+    }
+}
+
+async fn write_all(stream: &GuardedStream, bytes: &[u8]) -> io::Result<()> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match stream.write(rest).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => rest = rest.get(written..).unwrap_or_default(),
+        }
+    }
+    stream.flush().await
+}
+
+/// Resolves the name and connects to the first address that answers.
+async fn connect(endpoint: &Endpoint) -> Result<TcpStream, Failure> {
+    let Endpoint { config, clock, .. } = endpoint;
+    let limit = config.timeouts().connect();
+    let deadline = clock.moment().after(limit);
+    let timeout = |phase| Failure::new(phase, Cause::Timeout(limit));
+    let addresses = clock
+        .until(deadline, tokio::net::lookup_host((config.host(), config.port())))
+        .await
+        .map_err(|_| timeout(Phase::Resolve))?
+        .map_err(|error| Failure::new(Phase::Resolve, Cause::Network(error)))?;
+    let attempt = async {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(tcp) => return Ok(tcp),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    };
+    let tcp = clock
+        .until(deadline, attempt)
+        .await
+        .map_err(|_| timeout(Phase::Connect))?
+        .map_err(|error| Failure::new(Phase::Connect, Cause::Network(error)))?;
+    // A pipelined group goes out in one write and must not wait for the acknowledgement of the one before.
+    tcp.set_nodelay(true).map_err(|error| Failure::new(Phase::Connect, Cause::Network(error)))?;
+    Ok(tcp)
+}
+
+/// Does the TLS handshake, checking the certificate against the host name of the settings.
+async fn handshake(endpoint: &Endpoint, plain: Box<dyn Transport>) -> Result<Box<dyn Transport>, Failure> {
+    let Endpoint { config, tls, clock } = endpoint;
+    let name = ServerName::try_from(config.host().to_owned())
+        .map_err(|error| Failure::new(Phase::Tls, Cause::Tls(io::Error::other(error))))?;
+    let limit = config.timeouts().tls();
+    let encrypted = clock
+        .until(clock.moment().after(limit), TlsConnector::from(tls.clone()).connect(name, plain))
+        .await
+        .map_err(|_| Failure::new(Phase::Tls, Cause::Timeout(limit)))?
+        .map_err(|error| Failure::new(Phase::Tls, Cause::Tls(error)))?;
+    Ok(Box::new(encrypted))
+}
+
+/// Lets lettre read the greeting and do EHLO; returns the EHLO reply.
+async fn greet(endpoint: &Endpoint, stream: &GuardedStream) -> Result<(AsyncSmtpConnection, Reply), Failure> {
+    let Endpoint { config, clock, .. } = endpoint;
+    let hello = ClientId::Domain(config.hello_name().to_owned());
+    let opening = AsyncSmtpConnection::connect_with_transport(Box::new(stream.clone()), &hello);
+    let mut opening = std::pin::pin!(opening);
+    let limit = config.timeouts().greeting();
+    // lettre does both steps in one future; each has its own limit.
+    let greeted = async {
+        tokio::select! {
+            biased;
+            outcome = &mut opening => Some(outcome),
+            () = stream.reply_complete() => None,
+        }
+    };
+    let outcome = match clock.until(clock.moment().after(limit), greeted).await {
+        Ok(Some(outcome)) => outcome,
+        Ok(None) => {
+            let limit = config.timeouts().ehlo();
+            clock
+                .until(clock.moment().after(limit), opening)
+                .await
+                .map_err(|_| Failure::new(Phase::Ehlo, Cause::Timeout(limit)))?
+        }
+        Err(_) => return Err(Failure::new(Phase::Greeting, Cause::Timeout(limit))),
+    };
+    let phase = if stream.replies() == 0 || refused_greeting(stream, &outcome) {
+        Phase::Greeting
+    } else {
+        Phase::Ehlo
+    };
+    match (outcome, stream.take_reply()) {
+        (Ok(lettre), Some(reply)) if reply.code() == 250 => Ok((lettre, reply)),
+        (_, Some(reply)) if !reply.is_positive() => Err(Failure::new(phase, Cause::Refused(reply))),
+        (Ok(_), Some(reply)) => {
+            Err(Failure::new(phase, Cause::Protocol(ReplyFault::Unexpected(reply.code()))))
+        }
+        (outcome, _) => Err(Failure::from_lettre(phase, outcome.err())),
+    }
+}
+
+/// The one reply there was is a refusal: lettre stopped at the greeting and sent no EHLO.
+fn refused_greeting<T>(stream: &GuardedStream, outcome: &Result<T, lettre::transport::smtp::Error>) -> bool {
+    stream.replies() == 1 && outcome.as_ref().is_err_and(|error| error.status().is_some())
+}

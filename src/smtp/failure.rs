@@ -1,0 +1,82 @@
+//! Why a step of an SMTP session failed, in the terms of this layer. Whose move it is, is said by `crate::Error`.
+
+use std::io;
+use std::time::Duration;
+
+use super::phase::Phase;
+use super::reply::Reply;
+
+/// One step failed; `phase` says which.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) phase: Phase,
+    pub(crate) cause: Cause,
+}
+
+#[derive(Debug)]
+pub(crate) enum Cause {
+    /// The operating system could not resolve the name or open the connection.
+    Network(io::Error),
+    /// The TLS handshake failed.
+    Tls(io::Error),
+    /// Nothing happened within the limit.
+    Timeout(Duration),
+    /// The server closed the connection where a reply was due, or the connection broke.
+    Closed(Option<io::Error>),
+    /// What came is not an SMTP reply, or longer than one may be.
+    Protocol(ReplyFault),
+    /// The server refused.
+    Refused(Reply),
+    /// The server spoke before the TLS handshake (RFC 3207 §6): somebody may be injecting replies.
+    Injected { bytes: usize },
+    /// STARTTLS is required and not offered.
+    StartTlsMissing,
+    /// None of the mechanisms that fit the credentials is offered.
+    MechanismMissing { wanted: &'static str, offered: Vec<String> },
+    /// The server refused the credentials; `challenge` is the decoded `334` that came before, if any.
+    AuthRefused { reply: Reply, challenge: Option<String> },
+    /// The message or an address cannot be sent to this server.
+    Unsendable(String),
+}
+
+/// What is wrong with bytes that should have been a reply (RFC 5321 §4.2, §4.5.3.1.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReplyFault {
+    LineTooLong,
+    TooManyLines,
+    TooManyBytes,
+    Malformed,
+    Unexpected(u16),
+}
+
+impl Failure {
+    pub(crate) fn new(phase: Phase, cause: Cause) -> Self {
+        Self { phase, cause }
+    }
+
+    /// Classifies an error from reading or writing the stream.
+    pub(crate) fn from_io(phase: Phase, error: io::Error) -> Self {
+        let cause = match error.get_ref().and_then(|inner| inner.downcast_ref::<ReplyFaultError>()) {
+            Some(ReplyFaultError(fault)) => Cause::Protocol(*fault),
+            None => Cause::Closed(Some(error)),
+        };
+        Self { phase, cause }
+    }
+}
+
+/// Carries a [`ReplyFault`] through `io::Error`, the only error a stream may return.
+#[derive(Debug, thiserror::Error)]
+#[error("not an SMTP reply")]
+pub(crate) struct ReplyFaultError(pub(crate) ReplyFault);
+
+impl std::fmt::Display for ReplyFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::LineTooLong => f.write_str("a reply line without end"),
+            Self::TooManyLines => f.write_str("a reply with too many lines"),
+            Self::TooManyBytes => f.write_str("a reply that is too long"),
+            Self::Malformed => f.write_str("something that is no SMTP reply"),
+            Self::Unexpected(code) => write!(f, "a {code} reply that does not belong here"),
+        }
+    }
+}

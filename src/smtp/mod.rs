@@ -1,0 +1,18 @@
+//! SMTP submission (RFC 6409) over one connection: lettre reads the replies, this module owns every byte that is written.
+//!
+//! Knows nothing of tokens' origin, of pools or of retries.
+
+pub(crate) mod auth;
+pub(crate) mod capabilities;
+pub(crate) mod command;
+pub(crate) mod connection;
+pub(crate) mod content;
+pub(crate) mod failure;
+mod phase;
+pub(crate) mod reply;
+pub(crate) mod sasl;
+pub(crate) mod stream;
+pub(crate) mod transaction;
+
+pub use phase::Phase;
+pub use reply::{EnhancedStatusCode, Reply};

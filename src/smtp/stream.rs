@@ -1,0 +1,423 @@
+//! The guarded byte stream between lettre and the network: sits above TLS, hands lettre one line at a time, keeps a copy
+//! of every reply, and bounds what a server may send. Speaks no SMTP itself.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use lettre::transport::smtp::client::AsyncTokioStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+
+use super::failure::{ReplyFault, ReplyFaultError};
+use super::reply::Reply;
+
+/// RFC 5321 §4.5.3.1.5 says 512 octets; some servers put URLs in.
+const LONGEST_LINE: usize = 2048;
+const MOST_LINES: usize = 128;
+const MOST_BYTES: usize = 64 * 1024;
+/// lettre gives up on lines of 1,000 octets; it gets the start of a longer one, our copy is whole.
+const LINE_FOR_LETTRE: usize = 900;
+
+/// What carries the bytes: a TCP socket, or TLS on one.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Transport for T {}
+
+/// A handle on the stream; lettre holds one and the connection another.
+#[derive(Clone)]
+pub(crate) struct GuardedStream(Arc<Shared>);
+
+struct Shared {
+    inner: Mutex<Inner>,
+    peer: SocketAddr,
+    reply_complete: Notify,
+}
+
+struct Inner {
+    /// `None` while a TLS handshake has it, and for ever if that fails.
+    transport: Option<Box<dyn Transport>>,
+    incoming: Vec<u8>,
+    /// What of `incoming` has been handed over.
+    taken: usize,
+    /// A line on its way to lettre, when it did not fit into one read.
+    outgoing: Vec<u8>,
+    collecting: Collector,
+    replies: u32,
+    last: Option<Reply>,
+    after_refusal: AfterRefusal,
+    ended: bool,
+}
+
+#[derive(Default)]
+struct Collector {
+    code: u16,
+    lines: Vec<String>,
+    bytes: usize,
+}
+
+/// What the stream does once the server has refused something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterRefusal {
+    /// Goes on.
+    Continue,
+    /// Ends, so that lettre's own good-bye does not wait for a server that has already said no.
+    End,
+}
+
+impl GuardedStream {
+    pub(crate) fn new(transport: Box<dyn Transport>, peer: SocketAddr) -> Self {
+        let inner = Inner {
+            transport: Some(transport),
+            incoming: Vec::new(),
+            taken: 0,
+            outgoing: Vec::new(),
+            collecting: Collector::default(),
+            replies: 0,
+            last: None,
+            after_refusal: AfterRefusal::End,
+            ended: false,
+        };
+        Self(Arc::new(Shared { inner: Mutex::new(inner), peer, reply_complete: Notify::new() }))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while holding the lock; if it ever did, the bytes would still be in order.
+        self.0.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets what happens after the next refusal; starts as [`AfterRefusal::End`].
+    pub(crate) fn set_after_refusal(&self, after: AfterRefusal) {
+        self.inner().after_refusal = after;
+    }
+
+    /// Takes the reply that lettre has just read to its end.
+    pub(crate) fn take_reply(&self) -> Option<Reply> {
+        self.inner().last.take()
+    }
+
+    /// Returns how many replies were read to their end.
+    pub(crate) fn replies(&self) -> u32 {
+        self.inner().replies
+    }
+
+    /// Waits until a reply has been read to its end.
+    pub(crate) async fn reply_complete(&self) {
+        self.0.reply_complete.notified().await;
+    }
+
+    /// Counts the bytes that have arrived and belong to no reply that was asked for; never waits.
+    ///
+    /// `Err` means that the connection is closed.
+    pub(crate) async fn unread(&self) -> io::Result<usize> {
+        poll_fn(|context| {
+            let mut inner = self.inner();
+            if inner.unread() == 0
+                && let Poll::Ready(result) = inner.poll_fill(context)
+            {
+                result?;
+                if inner.ended {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+            }
+            Poll::Ready(Ok(inner.unread()))
+        })
+        .await
+    }
+
+    /// Takes the transport out, for a TLS handshake.
+    pub(crate) fn take_transport(&self) -> Option<Box<dyn Transport>> {
+        self.inner().transport.take()
+    }
+
+    /// Puts the transport back in, with TLS on it.
+    pub(crate) fn put_transport(&self, transport: Box<dyn Transport>) {
+        self.inner().transport = Some(transport);
+    }
+
+    /// Closes the connection by dropping the transport.
+    pub(crate) fn close(&self) {
+        let mut inner = self.inner();
+        inner.transport = None;
+        inner.ended = true;
+    }
+
+    /// Writes some of `bytes`, taking in meanwhile what the server says, so that neither side waits for the other.
+    pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        poll_fn(|context| self.inner().poll_write(context, bytes)).await
+    }
+
+    /// Sends what is still buffered.
+    pub(crate) async fn flush(&self) -> io::Result<()> {
+        poll_fn(|context| self.inner().poll_flush(context)).await
+    }
+}
+
+impl Inner {
+    fn unread(&self) -> usize {
+        self.incoming.len() - self.taken + self.outgoing.len() + self.collecting.bytes
+    }
+
+    fn transport(&mut self) -> io::Result<Pin<&mut dyn Transport>> {
+        match &mut self.transport {
+            Some(transport) => Ok(Pin::new(&mut **transport)),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.ended {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let written = self.transport()?.poll_write(context, bytes)?;
+        if written.is_pending() && self.incoming.len() < MOST_BYTES {
+            // A server that answers before it reads on must not be left waiting. What cannot be read shows later.
+            let _ = self.poll_fill(context);
+        }
+        written.map(Ok)
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.ended {
+            true => Poll::Ready(Ok(())),
+            false => self.transport()?.poll_flush(context),
+        }
+    }
+
+    /// Reads once from the transport into `incoming`.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ended {
+            return Poll::Ready(Ok(()));
+        }
+        let mut chunk = [0; 4096];
+        let mut buffer = ReadBuf::new(&mut chunk);
+        ready!(self.transport()?.poll_read(context, &mut buffer))?;
+        self.ended = buffer.filled().is_empty();
+        self.incoming.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    /// Moves the next whole line from `incoming` to `outgoing` and to the copy.
+    fn next_line(&mut self) -> Result<Option<Completed>, ReplyFault> {
+        let waiting = self.incoming.get(self.taken..).unwrap_or_default();
+        let Some(end) = memchr::memchr(b'\n', waiting) else {
+            return match waiting.len() {
+                0..LONGEST_LINE => Ok(None),
+                _ => Err(ReplyFault::LineTooLong),
+            };
+        };
+        if end >= LONGEST_LINE {
+            return Err(ReplyFault::LineTooLong);
+        }
+        let (line, _) = waiting.split_at(end + 1);
+        let completed = self.collecting.add(line, &mut self.outgoing)?;
+        self.taken += line.len();
+        if self.taken == self.incoming.len() {
+            self.incoming.clear();
+            self.taken = 0;
+        }
+        Ok(Some(completed))
+    }
+
+    fn finish_reply(&mut self) {
+        let Collector { code, lines, bytes: _ } = std::mem::take(&mut self.collecting);
+        if code >= 400 && self.after_refusal == AfterRefusal::End {
+            self.ended = true;
+        }
+        self.last = Some(Reply::new(code, lines));
+        self.replies = self.replies.saturating_add(1);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Completed {
+    Line,
+    Reply,
+}
+
+impl Collector {
+    /// Takes one line into the copy and writes it for lettre.
+    fn add(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<Completed, ReplyFault> {
+        let line = line.strip_suffix(b"\r\n").ok_or(ReplyFault::Malformed)?;
+        let (code, rest) = line.split_at_checked(3).ok_or(ReplyFault::Malformed)?;
+        let code = std::str::from_utf8(code)
+            .ok()
+            .filter(|code| code.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|code| code.parse().ok())
+            .filter(|code| (200..600).contains(code))
+            .ok_or(ReplyFault::Malformed)?;
+        // RFC 5321 §4.2: `250` alone, without a space, ends a reply too.
+        let (more, text) = match rest.split_first() {
+            None => (Completed::Reply, rest),
+            Some((b' ', text)) => (Completed::Reply, text),
+            Some((b'-', text)) => (Completed::Line, text),
+            Some(_) => return Err(ReplyFault::Malformed),
+        };
+        if !self.lines.is_empty() && code != self.code {
+            return Err(ReplyFault::Malformed);
+        }
+        self.code = code;
+        self.bytes += line.len() + 2;
+        if self.lines.len() == MOST_LINES {
+            return Err(ReplyFault::TooManyLines);
+        }
+        if self.bytes > MOST_BYTES {
+            return Err(ReplyFault::TooManyBytes);
+        }
+        let text = printable(text);
+        let separator = if more == Completed::Reply { ' ' } else { '-' };
+        out.extend_from_slice(format!("{code:03}{separator}").as_bytes());
+        out.extend(text.bytes().take(LINE_FOR_LETTRE).filter(u8::is_ascii));
+        out.extend_from_slice(b"\r\n");
+        self.lines.push(text);
+        Ok(more)
+    }
+}
+
+/// Replaces what a terminal or a log should not be given.
+fn printable(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    text.trim_end()
+        .chars()
+        .map(|c| if c.is_control() || c == char::REPLACEMENT_CHARACTER { '?' } else { c })
+        .collect()
+}
+
+impl AsyncRead for GuardedStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut guard = self.inner();
+        let inner = &mut *guard;
+        while inner.outgoing.is_empty() {
+            match inner.next_line().map_err(|fault| io::Error::other(ReplyFaultError(fault)))? {
+                Some(Completed::Reply) => {
+                    inner.finish_reply();
+                    self.0.reply_complete.notify_one();
+                }
+                Some(Completed::Line) => {}
+                None if inner.ended => return Poll::Ready(Ok(())),
+                None => ready!(inner.poll_fill(context))?,
+            }
+        }
+        let count = out.remaining().min(inner.outgoing.len());
+        let (head, _) = inner.outgoing.split_at(count);
+        out.put_slice(head);
+        inner.outgoing.drain(..count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for GuardedStream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.inner().poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.close();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncTokioStream for GuardedStream {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.0.peer)
+    }
+}
+
+impl fmt::Debug for GuardedStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // No content: what is buffered may be a secret's echo.
+        f.debug_struct("GuardedStream").field("peer", &self.0.peer).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lettre::transport::smtp::client::AsyncSmtpConnection;
+    use lettre::transport::smtp::extension::ClientId;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    const GREETING: &str = "220 mail.example ready\r\n250 mail.example\r\n";
+
+    /// Lets lettre read the greeting and the EHLO reply, then one more reply from `bytes`.
+    async fn read(bytes: &[u8]) -> (Result<Reply, ReplyFault>, GuardedStream) {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let stream = GuardedStream::new(Box::new(ours), ([127, 0, 0, 1], 25).into());
+        theirs.write_all(GREETING.as_bytes()).await.unwrap();
+        theirs.write_all(bytes).await.unwrap();
+        theirs.shutdown().await.unwrap();
+        let hello = ClientId::Domain("client.example".to_owned());
+        stream.set_after_refusal(AfterRefusal::Continue);
+        let mut lettre =
+            AsyncSmtpConnection::connect_with_transport(Box::new(stream.clone()), &hello).await.unwrap();
+        stream.take_reply();
+        let result = lettre.read_response().await;
+        let fault = result.err().and_then(|error| {
+            use std::error::Error;
+            let source = error.source()?.downcast_ref::<io::Error>()?.get_ref()?;
+            source.downcast_ref::<ReplyFaultError>().map(|fault| fault.0)
+        });
+        (stream.take_reply().ok_or(fault.unwrap_or(ReplyFault::Unexpected(0))), stream)
+    }
+
+    #[tokio::test]
+    async fn replies_are_kept_whole() {
+        let long = format!("550 5.1.1 {}\r\n", "x".repeat(1500));
+        let cases: [(&[u8], u16, &[&str]); 6] = [
+            (b"250 2.0.0 OK\r\n", 250, &["2.0.0 OK"]),
+            (b"250-a\r\n250-b\r\n250 c\r\n", 250, &["a", "b", "c"]),
+            (b"250\r\n", 250, &[""]),
+            (b"535 caf\xe9 \x1b[31m\r\n", 535, &["caf? ?[31m"]),
+            (b"260 odd second digit\r\n", 260, &["odd second digit"]),
+            (long.as_bytes(), 550, &[long[4..].trim_end()]),
+        ];
+        for (bytes, code, lines) in cases {
+            let (reply, stream) = read(bytes).await;
+            let reply = reply.unwrap();
+            assert_eq!(
+                (reply.code(), reply.lines()),
+                (code, &lines.iter().map(ToString::to_string).collect::<Vec<_>>()[..])
+            );
+            assert!(stream.unread().await.is_err(), "the peer has gone, and nothing is left");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_reply_is_named() {
+        let endless = vec![b'x'; 100_000];
+        let lines = b"250-x\r\n".repeat(1000);
+        let wide = format!("250-{}\r\n", "x".repeat(2000)).repeat(100);
+        let cases: [(&[u8], ReplyFault); 8] = [
+            (&endless, ReplyFault::LineTooLong),
+            (&lines, ReplyFault::TooManyLines),
+            (wide.as_bytes(), ReplyFault::TooManyBytes),
+            (b"250-a\r\n550 b\r\n", ReplyFault::Malformed),
+            (b"250 a\n", ReplyFault::Malformed),
+            (b"HTTP/1.1 400 Bad Request\r\n", ReplyFault::Malformed),
+            (b"2500 a\r\n", ReplyFault::Malformed),
+            (b"\r\n", ReplyFault::Malformed),
+        ];
+        for (bytes, fault) in cases {
+            assert_eq!(read(bytes).await.0, Err(fault));
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_nobody_asked_for_are_counted() {
+        let (reply, stream) = read(b"220 go\r\n250-injected\r\n").await;
+        assert_eq!(reply.unwrap().code(), 220);
+        assert_eq!(stream.unread().await.unwrap(), 14);
+    }
+}

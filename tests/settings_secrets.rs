@@ -1,0 +1,97 @@
+//! Secrets in settings: by value, by environment variable, by file, and in no message whatever is wrong.
+
+use secrecy::ExposeSecret;
+use smtp_oauth::{AuthenticationSettings, Settings};
+
+const SECRET: &str = "s3cr3t~Q-geheim";
+
+fn settings(client_secret: &str) -> Settings {
+    let text = format!(
+        "[server]\nusername = 'svc-mail@contoso.com'\n\
+         [authentication]\ntenant = 'contoso.onmicrosoft.com'\nclient_id = '8f2c1d1e'\nclient_secret = {client_secret}\n"
+    );
+    toml::from_str(&text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Returns the lines of the problems, and checks that no secret is in anything that can be printed.
+#[track_caller]
+fn problems(client_secret: &str) -> Vec<String> {
+    let settings = settings(client_secret);
+    let error = settings.resolve().expect_err(client_secret);
+    let printed = format!("{error}\n{error:?}\n{settings:?}");
+    assert!(!printed.contains(SECRET), "{printed}");
+    error.to_string().lines().skip(1).map(|line| line.trim_start().to_owned()).collect()
+}
+
+#[test]
+fn a_secret_comes_from_the_environment_or_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("secret"), format!("{SECRET}\r\n")).unwrap();
+    let by_file = settings("{ file = 'secret' }\ntoken_store = 't.json'");
+    let resolved = by_file.relative_to(directory.path()).resolve().unwrap();
+    match resolved.authentication {
+        AuthenticationSettings::OAuth { client_secret, token_store, .. } => {
+            assert_eq!(client_secret.unwrap().expose_secret(), SECRET);
+            assert_eq!(token_store, directory.path().join("t.json"));
+        }
+        other => panic!("{other:?}"),
+    }
+    // Cargo sets this variable for tests; setting one of our own would be unsafe.
+    match settings("{ env = 'CARGO_PKG_NAME' }").resolve().unwrap().authentication {
+        AuthenticationSettings::OAuth { client_secret, .. } => {
+            assert_eq!(client_secret.unwrap().expose_secret(), "smtp-oauth");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_secret_given_wrongly_is_explained_without_its_content() {
+    const HOW: &str = r#"enter a text, { env = "NAME" } or { file = "path" }"#;
+    for (value, mend) in [
+        ("12345", format!("{HOW}, not a number")),
+        ("true", format!("{HOW}, not true or false")),
+        ("['s3cr3t~Q-geheim']", format!("{HOW}, not a list")),
+        ("''", "enter the secret: it is empty".to_owned()),
+        ("{}", format!("{HOW}, one of the two")),
+        ("{ env = 'A', file = 'b' }", format!("{HOW}, one of the two")),
+        ("{ env = 'SMTP_OAUTH_UNSET' }", "set the environment variable SMTP_OAUTH_UNSET".to_owned()),
+        (
+            "{ env = 's3cr3t~Q-geheim' }",
+            "enter the name of an environment variable after env: letters, digits and _".to_owned(),
+        ),
+        (
+            "'8f2c1d1e-0000-4000-8000-00000000000A'",
+            "enter the secret's Value: this is a GUID, as its Secret ID is, which stands beside it in the portal".to_owned(),
+        ),
+    ] {
+        assert_eq!(problems(value), [format!("authentication.client_secret: {mend}")], "{value}");
+    }
+}
+
+#[test]
+fn a_secret_file_that_will_not_do_is_named_without_its_content() {
+    let directory = tempfile::tempdir().unwrap();
+    let two_lines = format!("{SECRET}\n{SECRET}\n");
+    let not_text = [SECRET.as_bytes(), b"\xff"].concat();
+    let large = SECRET.repeat(5000);
+    for (name, content, mend) in [
+        ("none", None, "make the file PATH readable: No such file or directory (os error 2)"),
+        ("empty", Some("\n".as_bytes()), "enter the secret: it is empty (file PATH)"),
+        (
+            "two",
+            Some(two_lines.as_bytes()),
+            "enter the secret without line breaks and other control characters: it holds one (file PATH)",
+        ),
+        ("binary", Some(&not_text), "name a file with UTF-8 text: PATH holds none"),
+        ("large", Some(large.as_bytes()), "name a file of at most 64 KiB: PATH is larger"),
+    ] {
+        let path = directory.path().join(name).display().to_string();
+        if let Some(content) = content {
+            std::fs::write(&path, content).unwrap();
+        }
+        let expected =
+            format!("authentication.client_secret: {}", mend.replace("PATH", &format!("{path:?}")));
+        assert_eq!(problems(&format!("{{ file = '{path}' }}")), [expected], "{name}");
+    }
+}

@@ -1,0 +1,334 @@
+//! Settings from a file: every format, every key, secrets by reference, and messages that never show a secret.
+
+use std::path::Path;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use smtp_oauth::{
+    AuthenticationSettings, Chunking, Cloud, ConfigProblem, InitialResponse, MailProvider, MailServerConfig,
+    Office365Profile, ResolvedSettings, Settings, Tls, TlsVersion,
+};
+
+const SECRET: &str = "s3cr3t~Q-geheim";
+
+const SERVER: &str = "[server]\nusername = 'svc-mail@contoso.com'\n";
+const OAUTH: &str = "[authentication]\ntenant = 'contoso.onmicrosoft.com'\nclient_id = '8f2c1d1e'\n";
+
+fn settings(text: &str) -> Settings {
+    toml::from_str(text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn resolve(text: &str) -> ResolvedSettings {
+    settings(text).resolve().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Returns the lines of the problems, and checks that no secret is in anything that can be printed.
+#[track_caller]
+fn problems(text: &str) -> Vec<String> {
+    let settings = settings(text);
+    let error = settings.resolve().expect_err(text);
+    let printed = format!("{error}\n{error:?}\n{settings:?}");
+    assert!(!printed.contains(SECRET), "{printed}");
+    error.to_string().lines().skip(1).map(|line| line.trim_start().to_owned()).collect()
+}
+
+#[test]
+fn the_shortest_file_has_all_defaults() {
+    let resolved = resolve(&format!("{SERVER}{OAUTH}"));
+    assert_eq!((resolved.server.host(), resolved.server.port()), ("smtp.office365.com", 587));
+    match resolved.authentication {
+        AuthenticationSettings::OAuth {
+            tenant,
+            client_id,
+            client_secret,
+            client_secret_expires,
+            authority,
+            token_store,
+            ..
+        } => {
+            assert_eq!((tenant.as_str(), client_id.as_str()), ("contoso.onmicrosoft.com", "8f2c1d1e"));
+            assert!(client_secret.is_none() && client_secret_expires.is_none() && authority.is_none());
+            assert_eq!(token_store, Path::new("token.json"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_key_of_a_full_file_is_taken() {
+    let resolved = resolve(&format!(
+        r#"
+        [server]
+        profile = "custom"
+        host = "mail.contoso.com"
+        port = 465
+        tls = "implicit"
+        minimum_tls = 1.3
+        sender = "Contoso alerts <alerts@contoso.com>"
+        test_recipient = "admin@contoso.com"
+        username = "svc"
+        hello_name = "app.contoso.com"
+        max_connections = 8
+        chunking = "off"
+        initial_response = "always"
+        refresh_margin = "10m"
+        timeouts = {{ connect = "5s", total = 90, auth = "1m 30s" }}
+
+        [authentication]
+        method = "oauth"
+        tenant = "contoso.onmicrosoft.com"
+        client_id = "8f2c1d1e"
+        client_secret = "{SECRET}"
+        client_secret_expires = 2027-06-30
+        authority = "https://login.contoso.com/"
+        token_store = "state/token.json"
+        "#
+    ));
+    let server = &resolved.server;
+    assert_eq!((server.host(), server.port(), server.tls()), ("mail.contoso.com", 465, Tls::Implicit));
+    assert_eq!(server.tls_settings().minimum_version(), TlsVersion::Tls13);
+    assert_eq!(server.sender().name.as_deref(), Some("Contoso alerts"));
+    assert_eq!(server.test_recipient().unwrap().email.to_string(), "admin@contoso.com");
+    assert_eq!((server.username(), server.hello_name()), ("svc", "app.contoso.com"));
+    assert_eq!((server.max_connections().get(), server.chunking()), (8, Chunking::Off));
+    assert_eq!(server.initial_response(), InitialResponse::Always);
+    assert_eq!(server.refresh_margin(), Duration::from_secs(600));
+    assert_eq!(server.timeouts().connect(), Duration::from_secs(5));
+    assert_eq!(server.timeouts().total(), Duration::from_secs(90));
+    assert_eq!(server.timeouts().auth(), Duration::from_secs(90));
+    assert_eq!(server.timeouts().envelope(), Duration::from_secs(300));
+    assert!(!format!("{resolved:?}").contains(SECRET));
+    match resolved.authentication {
+        AuthenticationSettings::OAuth {
+            client_secret,
+            client_secret_expires,
+            authority,
+            token_store,
+            ..
+        } => {
+            assert_eq!(client_secret.unwrap().expose_secret(), SECRET);
+            assert_eq!(client_secret_expires.unwrap().to_string(), "2027-06-30");
+            assert_eq!(authority.unwrap().as_str(), "https://login.contoso.com/");
+            assert_eq!(token_store, Path::new("state/token.json"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn json_and_the_environments_texts_mean_the_same() {
+    let settings: Settings = serde_json::from_str(
+        r#"{"server": {"username": "svc-mail@contoso.com", "cloud": "china", "port": "587", "max_connections": "2",
+            "trust_platform_roots": "TRUE", "minimum_tls": "1.2", "host": null, "timeouts": {"connect": "7"}},
+            "authentication": {"method": "basic", "password": "s3cr3t~Q-geheim"}}"#,
+    )
+    .unwrap();
+    let resolved = settings.resolve().unwrap();
+    assert_eq!(resolved.server.provider(), MailProvider::Exchange(Cloud::China));
+    assert_eq!(resolved.server.max_connections().get(), 2);
+    assert_eq!(resolved.server.timeouts().connect(), Duration::from_secs(7));
+    assert!(!format!("{resolved:?} {settings:?}").contains(SECRET));
+    match resolved.authentication {
+        AuthenticationSettings::Basic { password, .. } => assert_eq!(password.expose_secret(), SECRET),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn unknown_keys_are_named_with_the_nearest_known_one() {
+    let text =
+        format!("{SERVER}user_name = 'x'\npaint = 'red'\n{OAUTH}clientsecret = '{SECRET}'\n[sever]\na = 1\n");
+    let problems = problems(&text);
+    assert_eq!(problems[1], "server.user_name: remove this unknown key, or did you mean username?");
+    assert!(
+        problems[0]
+            .starts_with("server.paint: remove this unknown key; known here are profile, cloud, host, ")
+    );
+    assert_eq!(
+        problems[2],
+        "authentication.clientsecret: remove this unknown key, or did you mean client_secret?"
+    );
+    assert_eq!(problems[3], "sever: remove this unknown key, or did you mean server?");
+    assert_eq!(problems.len(), 4);
+}
+
+#[test]
+fn each_mistake_in_server_is_explained_under_its_path() {
+    let server = |key: &str| format!("{SERVER}{key}\n{OAUTH}");
+    for (text, line) in [
+        (
+            server("port = 70000"),
+            r#"server.port (given "70000"): enter a port number from 1 to 65535, usually 587"#,
+        ),
+        (
+            server("port = 'smtp'"),
+            r#"server.port (given "smtp"): enter a port number from 1 to 65535, usually 587"#,
+        ),
+        (
+            server("port = 465"),
+            r#"server.port (given "465"): enter 587: Exchange Online has no implicit TLS, so nothing answers on 465"#,
+        ),
+        (server("tls = 'ssl'"), r#"server.tls (given "ssl"): enter "starttls" or "implicit" or "none""#),
+        (
+            server("minimum_tls = 1.1"),
+            r#"server.minimum_tls (given "1.1"): enter 1.2 or 1.3: older versions are not safe (RFC 8996), and Exchange Online refuses them"#,
+        ),
+        (
+            server("cloud = 'germany'\nhost = 'smtp.office365.us'"),
+            r#"server.cloud (given "germany"): enter "public" or "us-government" or "us-government-dod" or "china""#,
+        ),
+        (server("host = 5"), "server.host: enter the server's name: this must be a text, not a number"),
+        (
+            server("max_connections = 0"),
+            r#"server.max_connections (given "0"): enter how many connections may be open at once, at least 1"#,
+        ),
+        (
+            server("trust_platform_roots = 'maybe'"),
+            r#"server.trust_platform_roots (given "maybe"): enter true or false"#,
+        ),
+        (
+            server("timeouts = { connect = 'soon' }"),
+            r#"server.timeouts.connect (given "soon"): enter a time such as "30s", "5m" or "1h 30m", or whole seconds"#,
+        ),
+        (
+            server("timeouts = { conect = '5s' }"),
+            "server.timeouts.conect: remove this unknown key, or did you mean connect?",
+        ),
+        (server("timeouts = 30"), "server.timeouts: enter a table of keys, not a number"),
+    ] {
+        assert_eq!(problems(&text), [line], "{text}");
+    }
+}
+
+#[test]
+fn profile_and_cloud_and_method_must_fit_together() {
+    let server = |key: &str| format!("{SERVER}{key}\n{OAUTH}");
+    for (text, line) in [
+        (server("profile = 'gmail'"), r#"server.profile (given "gmail"): enter "office365" or "custom""#),
+        (
+            server("profile = 'custom'\nhost = 'mail.contoso.com'\ncloud = 'public'"),
+            r#"server.cloud: remove it, or set profile to "office365": other servers belong to no cloud of Microsoft's"#,
+        ),
+        (
+            server("profile = 'custom'\nhost = 'localhost'\ntls = 'none'"),
+            r#"server.tls (given "none"): enter starttls or implicit: an access token is never sent without encryption (RFC 6750 §5.3)"#,
+        ),
+    ] {
+        assert_eq!(problems(&text), [line], "{text}");
+    }
+}
+
+#[test]
+fn each_mistake_in_authentication_is_explained_under_its_path() {
+    let oauth = |key: &str| format!("{SERVER}{OAUTH}{key}\n");
+    let basic = |key: &str| format!("{SERVER}[authentication]\nmethod = 'basic'\n{key}\n");
+    for (text, line) in [
+        (SERVER.to_owned(), "authentication: add this table of settings"),
+        (OAUTH.to_owned(), "server: add this table of settings"),
+        (
+            oauth("method = 'kerberos'"),
+            r#"authentication.method (given "kerberos"): enter "oauth" or "basic""#,
+        ),
+        (
+            oauth("password = 's3cr3t~Q-geheim'"),
+            r#"authentication.password: remove it, or set method to "basic": OAuth has no password"#,
+        ),
+        (
+            oauth("cloud = 'public'"),
+            "authentication.cloud: set cloud in server: sign-in and mail server belong to the same cloud",
+        ),
+        (
+            oauth("client_secret_expires = 2027-06-30"),
+            "authentication.client_secret_expires: remove it, or enter client_secret: there is no secret that could expire",
+        ),
+        (
+            oauth("client_secret = 'x'\nclient_secret_expires = '30.6.2027'"),
+            r#"authentication.client_secret_expires (given "30.6.2027"): enter the day as the portal shows it, in the form 2027-06-30"#,
+        ),
+        (
+            oauth("authority = 'http://login.contoso.com'"),
+            r#"authentication.authority (given "http://login.contoso.com"): enter an https:// URL: the client secret is sent there"#,
+        ),
+        (
+            oauth("authority = 'https://u:s3cr3t~Q-geheim@login.contoso.com'"),
+            "authentication.authority: enter the URL without user name and password",
+        ),
+        (
+            oauth("token_store = ''"),
+            "authentication.token_store: enter the path of the file that keeps the refresh token",
+        ),
+        (basic(""), "authentication.password: enter the password of the user who signs in"),
+        (
+            basic("password = 'x'\ntenant = 'contoso'"),
+            r#"authentication.tenant: remove it, or set method to "oauth": Basic has only a password"#,
+        ),
+    ] {
+        assert_eq!(problems(&text), [line], "{text}");
+    }
+}
+
+#[test]
+fn all_problems_of_all_tables_come_at_once() {
+    let text = format!(
+        "[server]\nport = 25\nsender = \"A\\r\\nB <a@contoso.com>\"\n[authentication]\ntenant = 'https://x/'\nclient_secret = {{ env = '{SECRET}' }}\n"
+    );
+    let error = settings(&text).resolve().unwrap_err();
+    let fields: Vec<_> = error.problems().iter().map(ConfigProblem::field).collect();
+    assert_eq!(
+        fields,
+        [
+            "server.port",
+            "server.username",
+            "server.sender",
+            "authentication.tenant",
+            "authentication.client_id",
+            "authentication.client_secret"
+        ]
+    );
+    problems(&text);
+    let of_server = settings(&text).server().unwrap_err();
+    assert_eq!(of_server.problems(), &error.problems()[..3]);
+}
+
+#[test]
+fn root_certificates_are_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = format!("{SERVER}root_certificates = 'ca.pem'\ntrust_platform_roots = false\n{OAUTH}");
+    let error = settings(&text).relative_to(directory.path()).resolve().unwrap_err();
+    assert_eq!(error.problems()[0].field(), "server.root_certificates");
+    assert_eq!(error.problems()[0].given(), Some("ca.pem"));
+    assert_eq!(error.problems().len(), 1, "{error}");
+
+    let authority = rcgen::generate_simple_self_signed(["ca.contoso.com".to_owned()]).unwrap();
+    std::fs::write(directory.path().join("ca.pem"), authority.cert.pem()).unwrap();
+    let server = settings(&text).relative_to(directory.path()).server().unwrap();
+    assert!(format!("{:?}", server.tls_settings()).contains("1 certificates"));
+}
+
+#[test]
+fn a_config_alone_deserialises_with_every_problem() {
+    let config: MailServerConfig =
+        toml::from_str("host = 'mail.contoso.com'\nusername = 'svc-mail@contoso.com'").unwrap();
+    assert_eq!(config.host(), "mail.contoso.com");
+    let error =
+        serde_json::from_str::<Office365Profile>(r#"{"usrname": "x", "port": 25}"#).unwrap_err().to_string();
+    for line in [
+        "3 problems in the mail settings",
+        "usrname: remove this unknown key, or did you mean username?",
+        "port (given \"25\"): enter 587: ",
+        "username: enter the name that signs in, such as svc-mail@contoso.com",
+    ] {
+        assert!(error.contains(line), "{error}");
+    }
+    let error = serde_json::from_str::<Settings>(&format!("{SECRET:?}")).unwrap_err().to_string();
+    assert!(error.starts_with("the settings must be a table of keys, not a text"), "{error}");
+}
+
+#[test]
+fn a_secret_among_the_keys_of_a_config_is_not_quoted() {
+    let text =
+        format!("client_secret = '{SECRET}'\nhost = 'mail.contoso.com'\nusername = 'svc-mail@contoso.com'");
+    let error = toml::from_str::<MailServerConfig>(&text).unwrap_err();
+    assert!(error.to_string().contains("client_secret: remove this unknown key"), "{error}");
+    assert!(!format!("{error} {error:?}").contains(SECRET), "{error}");
+}

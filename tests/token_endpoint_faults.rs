@@ -28,7 +28,13 @@ async fn answer_in_time(
     let manual = ManualClock::new();
     let entra = FakeEntra::builder().clock(manual.clock()).token_lifetime(2 * deadline).start().await;
     entra.fail_next(times, fault);
-    let cache = entra.app().deadline(deadline).build().unwrap().refresh_token(entra.store());
+    let cache = entra
+        .app()
+        .deadline(deadline)
+        .build()
+        .unwrap()
+        .refresh_token(entra.store())
+        .fetch_deadline(2 * deadline);
     let result = manual.advance_until(step, cache.token(TokenRequest::new())).await;
     if let Err(error) = &result {
         assert_holds_no_secret(&entra, error);
@@ -156,7 +162,7 @@ async fn a_server_that_is_not_there_is_unavailable() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let authority = url::Url::parse(&format!("http://127.0.0.1:{port}/")).unwrap();
     let app = entra.app().authority(authority).deadline(HOUR).build().unwrap();
-    let cache = app.refresh_token(entra.store());
+    let cache = app.refresh_token(entra.store()).fetch_deadline(HOUR);
     let error = manual.advance_until(SECOND, cache.token(TokenRequest::new())).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Unavailable);
     assert_eq!(error.to_string(), "token endpoint at 127.0.0.1 cannot be reached");

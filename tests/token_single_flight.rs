@@ -122,6 +122,16 @@ async fn a_panicking_provider_is_an_error_not_a_hang() {
 }
 
 #[tokio::test]
+async fn a_provider_that_hangs_is_dropped_at_the_deadline() {
+    let manual = ManualClock::new();
+    let cache = TokenCache::new(token::from_fn(std::future::pending)).clock(manual.clock());
+    let request = cache.token(TokenRequest::new());
+    let error = manual.advance_until(Duration::from_secs(10), request).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Unavailable);
+    assert_eq!(error.to_string(), "the token provider did not answer within 180 seconds");
+}
+
+#[tokio::test]
 async fn short_tokens_are_used_and_do_not_cause_a_request_each() {
     let (manual, calls) = (ManualClock::new(), Arc::new(AtomicUsize::new(0)));
     let (counter, clock) = (calls.clone(), manual.clock());

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use self::state::{Flight, Landing, State, Step};
 use super::{AccessToken, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest};
 use crate::clock::Clock;
+use crate::retry::jitter;
 
 mod state;
 
@@ -147,7 +148,7 @@ impl TokenCache {
         state.flight = Some(landing.clone());
         let flight = Flight {
             clock: self.clock.clone(),
-            early: self.margin + crate::retry::jitter(self.jitter),
+            early: self.margin + jitter(self.jitter),
             state: self.state.clone(),
             landing: Some(sender),
         };

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use wiremock::{Request, Respond, ResponseTemplate};
 
-use super::answer::{self, Refusal};
-use super::{FakeEntraBuilder, TokenFault};
+use super::refusal::Refusal;
+use super::{FakeEntraBuilder, TokenFault, answer};
 use crate::clock::Clock;
 use crate::testing::IssuedTokens;
 

@@ -17,14 +17,15 @@ use crate::token::store::{MemoryStore, StoredTokens};
 mod answer;
 mod endpoint;
 mod fault;
+mod refusal;
 
 pub use endpoint::ReceivedGrant;
 pub use fault::TokenFault;
 
 /// A fake of Entra ID on a loopback port; stops when it is dropped.
 ///
-/// It answers the refresh token grant as Entra does: a new refresh token with each use, the old one still valid; refusals
-/// with the `error` strings, AADSTS codes and HTTP statuses of the real one. No access token works at a
+/// It answers the refresh token grant as Entra does: a new refresh token with each use, the old one still valid;
+/// refusals with the `error` strings, AADSTS codes and HTTP statuses of the real one. No access token works at a
 /// `FakeExchange` that was not issued here, when both share [`tokens`](Self::tokens).
 ///
 /// ```

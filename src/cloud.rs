@@ -44,6 +44,26 @@ impl Cloud {
         }
     }
 
+    /// Returns the host of Microsoft Graph, which knows who an account is.
+    pub fn graph_host(self) -> &'static str {
+        match self {
+            Self::Public => "graph.microsoft.com",
+            Self::UsGovernment => "graph.microsoft.us",
+            Self::UsGovernmentDod => "dod-graph.microsoft.us",
+            Self::China => "microsoftgraph.chinacloudapi.cn",
+        }
+    }
+
+    /// Returns the scope of the delegated permission `User.Read`, which is Graph's.
+    pub fn user_read_scope(self) -> &'static str {
+        match self {
+            Self::Public => "https://graph.microsoft.com/User.Read",
+            Self::UsGovernment => "https://graph.microsoft.us/User.Read",
+            Self::UsGovernmentDod => "https://dod-graph.microsoft.us/User.Read",
+            Self::China => "https://microsoftgraph.chinacloudapi.cn/User.Read",
+        }
+    }
+
     /// Returns the hosts of the mail server for client submission, the usual one first.
     pub fn smtp_hosts(self) -> &'static [&'static str] {
         match self {

@@ -17,7 +17,7 @@ use crate::token::TokenCache;
 use crate::token::store::TokenStore;
 
 /// Asks Entra for a refresh token along with the access token.
-const OFFLINE_ACCESS: &str = "offline_access";
+pub(super) const OFFLINE_ACCESS: &str = "offline_access";
 
 /// How long before its expiry the log warns of a client secret.
 #[cfg(feature = "tracing")]
@@ -43,6 +43,7 @@ struct Inner {
     cloud: Cloud,
     client: oauth::Client,
     client_secret: Option<ClientSecret>,
+    graph: Option<Url>,
 }
 
 impl App {
@@ -54,6 +55,7 @@ impl App {
             client_secret: None,
             cloud: Cloud::default(),
             authority: None,
+            graph: None,
             http: None,
             tls: TlsSettings::default(),
             clock: Clock::system(),
@@ -68,6 +70,15 @@ impl App {
     /// are cached: see [`TokenCache`] for when they are refreshed and what happens in an outage.
     pub fn refresh_token(&self, store: impl TokenStore + 'static) -> TokenCache {
         self.0.client.refresh_token(store, [self.0.cloud.smtp_send_scope(), OFFLINE_ACCESS])
+    }
+
+    pub(super) fn client(&self) -> &oauth::Client {
+        &self.0.client
+    }
+
+    /// Returns another address of Graph than the cloud's.
+    pub(super) fn graph(&self) -> Option<&Url> {
+        self.0.graph.as_ref()
     }
 
     /// Returns the tenant.
@@ -98,7 +109,7 @@ impl App {
 
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { tenant, cloud, client, client_secret } = &*self.0;
+        let Inner { tenant, cloud, client, client_secret, graph: _ } = &*self.0;
         f.debug_struct("App")
             .field("tenant", tenant)
             .field("cloud", cloud)
@@ -117,6 +128,7 @@ pub struct AppBuilder {
     client_secret: Option<ClientSecret>,
     cloud: Cloud,
     authority: Option<Url>,
+    graph: Option<Url>,
     http: Option<Arc<dyn HttpClient>>,
     tls: TlsSettings,
     clock: Clock,
@@ -139,6 +151,12 @@ impl AppBuilder {
     /// Sets the sign-in authority without the tenant, for a fake of it. Default: the cloud's.
     pub fn authority(mut self, authority: Url) -> Self {
         self.authority = Some(authority);
+        self
+    }
+
+    /// Sets the address of Microsoft Graph, for a fake of it. Default: the cloud's.
+    pub fn graph(mut self, graph: Url) -> Self {
+        self.graph = Some(graph);
         self
     }
 
@@ -197,12 +215,20 @@ impl AppBuilder {
         };
         #[cfg(feature = "tracing")]
         self.warn_of_expiry();
-        let Self { tenant, cloud, client_secret, .. } = self;
-        Ok(App(Arc::new(Inner { tenant, cloud, client, client_secret })))
+        let Self { tenant, cloud, client_secret, graph, .. } = self;
+        Ok(App(Arc::new(Inner { tenant, cloud, client, client_secret, graph })))
     }
 
     fn client(&self) -> Result<oauth::Client, ClientError> {
-        let mut builder = oauth::Client::builder(self.token_endpoint()?, self.client_id.as_str())
+        let token_endpoint = self.token_endpoint()?;
+        let sibling = |name| {
+            let host = token_endpoint.host_str().unwrap_or_default().to_owned();
+            token_endpoint.join(name).map_err(|_| ClientError::SignInEndpoint { host })
+        };
+        let (authorization, device) = (sibling("authorize")?, sibling("devicecode")?);
+        let mut builder = oauth::Client::builder(token_endpoint, self.client_id.as_str())
+            .authorization_endpoint(authorization)
+            .device_authorization_endpoint(device)
             .tls(self.tls.clone())
             .clock(self.clock.clone())
             .deadline(self.deadline)

@@ -1,13 +1,23 @@
 //! Microsoft Entra ID on top of `oauth`: tenants, clouds, app registrations, AADSTS codes. Knows nothing of SMTP.
 
+mod account;
 mod app;
+mod consent;
 mod error;
+mod graph;
+mod permissions;
 mod remedy;
 mod secret;
+mod sign_in;
 mod tenant;
 
+pub use crate::oauth::{AccountMismatch, MissingScope};
+pub use account::Account;
 pub use app::{App, AppBuilder};
+pub use consent::{AdminConsent, ConsentTenantError};
 pub use error::{AppError, AppProblem};
+pub use graph::GraphUser;
+pub use permissions::{required_resource_access, send_as_app_permission};
 pub use remedy::remedy;
 pub use secret::ClientSecret;
 pub use tenant::{Tenant, TenantError};

@@ -1,5 +1,6 @@
 //! What to do about an AADSTS code, in words for whoever runs the program. Decides nothing (see the error's kind).
 
+use crate::oauth::MissingScope;
 use crate::token::TokenError;
 
 /// Returns what to do about a refusal by Entra, when its code has a known remedy.
@@ -14,6 +15,13 @@ use crate::token::TokenError;
 /// assert_eq!(entra::remedy(&error), None);
 /// ```
 pub fn remedy(error: &TokenError) -> Option<&'static str> {
+    let missing = std::error::Error::source(error).and_then(|source| source.downcast_ref::<MissingScope>());
+    if missing.is_some() {
+        return Some(
+            "add the permission in the app registration, API permissions, Microsoft Graph, Delegated permissions \
+             (for mail: SMTP.Send), then consent to it and sign in again",
+        );
+    }
     error.server_answer().codes.iter().find_map(|code| of_code(*code))
 }
 
@@ -38,6 +46,14 @@ fn of_app_code(code: u32) -> Option<&'static str> {
         700025 => "remove the client secret: the app registration is a public client",
         700016 | 70001 | 700011 => {
             "check client id and tenant: the tenant has no app with this id, or nobody gave admin consent there"
+        }
+        50011 => {
+            "add the redirect URL to the app registration, Authentication, to the letter (for desktop programs \
+             http://localhost under `Mobile and desktop applications`)"
+        }
+        501_481 | 50147 => "start the sign-in again in the same browser: its PKCE verifier does not fit",
+        9_002_327 | 9_002_326 => {
+            "register the redirect URL under `Web` or `Mobile and desktop applications`, not as a SPA"
         }
         7000112 => "switch the enterprise application on again: Properties, `Enabled for users to sign-in`",
         7000229 => "give admin consent once in that tenant, which creates the enterprise application",
@@ -66,6 +82,11 @@ fn of_account_code(code: u32) -> Option<&'static str> {
         }
         50173 | 50132 | 50133 | 50089 | 50085 => {
             "sign in again: the sessions were revoked, or the password was changed"
+        }
+        54005 => "start the sign-in again: its code was redeemed already",
+        65004 => "sign in again and consent, or have an administrator consent for the tenant",
+        70018 | 70019 | 70020 | 90120 => {
+            "start the sign-in again: its code has expired or was not entered right"
         }
         70000 => "sign in again: the refresh token is not valid for this app and scope",
         65001 => "sign in again and consent to SMTP.Send, or have an administrator consent for the tenant",

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// The tenant that personal Microsoft accounts live in.
-const CONSUMERS_ID: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+pub(super) const CONSUMERS_ID: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
 
 /// The directory an app signs in to: one tenant, or a group of them ("supported account types").
 ///
@@ -71,6 +71,11 @@ impl Tenant {
             Directory::Consumers => "consumers",
             Directory::Id(name) | Directory::Domain(name) => name,
         }
+    }
+
+    /// Tells whether an administrator can consent for all of it: one tenant, or `organizations` for whoever comes.
+    pub(super) fn has_administrators(&self) -> bool {
+        !matches!(self.0, Directory::Common | Directory::Consumers)
     }
 
     /// Tells whether this is one tenant, which signing in as the app itself needs.

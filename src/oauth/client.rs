@@ -32,12 +32,20 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     token_endpoint: Url,
+    sign_in: SignInEndpoints,
     client_id: String,
     authentication: ClientAuthentication,
     http: Arc<dyn HttpClient>,
     clock: Clock,
     deadline: Duration,
     classify: Classify,
+}
+
+/// Where people sign in; empty for clients that only refresh.
+#[derive(Clone, Debug, Default)]
+struct SignInEndpoints {
+    authorization: Option<Url>,
+    device_authorization: Option<Url>,
 }
 
 /// How an app proves who it is (RFC 6749 §2.3).
@@ -77,6 +85,7 @@ impl Client {
     pub fn builder(token_endpoint: Url, client_id: impl Into<String>) -> ClientBuilder {
         ClientBuilder {
             token_endpoint,
+            sign_in: SignInEndpoints::default(),
             client_id: client_id.into(),
             authentication: ClientAuthentication::None,
             http: None,
@@ -92,6 +101,16 @@ impl Client {
         &self.0.token_endpoint
     }
 
+    /// Returns the page where people sign in, when it is known.
+    pub fn authorization_endpoint(&self) -> Option<&Url> {
+        self.0.sign_in.authorization.as_ref()
+    }
+
+    /// Returns the endpoint that gives out device codes, when it is known.
+    pub fn device_authorization_endpoint(&self) -> Option<&Url> {
+        self.0.sign_in.device_authorization.as_ref()
+    }
+
     /// Returns the client id.
     pub fn client_id(&self) -> &str {
         &self.0.client_id
@@ -101,29 +120,30 @@ impl Client {
         &self.0.authentication
     }
 
-    pub(super) fn http(&self) -> &Arc<dyn HttpClient> {
+    pub(crate) fn http(&self) -> &Arc<dyn HttpClient> {
         &self.0.http
     }
 
-    pub(super) fn clock(&self) -> &Clock {
+    pub(crate) fn clock(&self) -> &Clock {
         &self.0.clock
     }
 
-    pub(super) fn deadline(&self) -> Duration {
+    pub(crate) fn deadline(&self) -> Duration {
         self.0.deadline
     }
 
-    pub(super) fn classify(&self) -> Classify {
+    pub(crate) fn classify(&self) -> Classify {
         self.0.classify
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { token_endpoint, client_id, authentication, http, clock, deadline, classify: _ } =
+        let Inner { token_endpoint, sign_in, client_id, authentication, http, clock, deadline, classify: _ } =
             &*self.0;
         f.debug_struct("Client")
             .field("token_endpoint", &token_endpoint.as_str())
+            .field("sign_in", sign_in)
             .field("client_id", client_id)
             .field("authentication", authentication)
             .field("http", http)
@@ -138,6 +158,7 @@ impl fmt::Debug for Client {
 #[must_use = "a builder does nothing until `build`"]
 pub struct ClientBuilder {
     token_endpoint: Url,
+    sign_in: SignInEndpoints,
     client_id: String,
     authentication: ClientAuthentication,
     http: Option<Arc<dyn HttpClient>>,
@@ -148,6 +169,18 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
+    /// Sets the page where people sign in, for [`Client::authorization_code`]. Default: none.
+    pub fn authorization_endpoint(mut self, endpoint: Url) -> Self {
+        self.sign_in.authorization = Some(endpoint);
+        self
+    }
+
+    /// Sets the endpoint that gives out device codes, for [`Client::device_code`]. Default: none.
+    pub fn device_authorization_endpoint(mut self, endpoint: Url) -> Self {
+        self.sign_in.device_authorization = Some(endpoint);
+        self
+    }
+
     /// Sets how the app proves who it is. Default: not at all, as a public client.
     pub fn authentication(mut self, authentication: ClientAuthentication) -> Self {
         self.authentication = authentication;
@@ -188,10 +221,19 @@ impl ClientBuilder {
     /// # Errors
     /// [`ClientError`] for an endpoint that secrets must not be sent to, an empty client id, or no usable HTTP client.
     pub fn build(self) -> Result<Client, ClientError> {
-        let Self { token_endpoint, client_id, authentication, http, tls, clock, deadline, classify } = self;
+        let Self { token_endpoint, sign_in, client_id, authentication, http, tls, clock, deadline, classify } =
+            self;
         if !is_trustworthy(&token_endpoint) {
             return Err(ClientError::Endpoint {
                 host: token_endpoint.host_str().unwrap_or_default().to_owned(),
+            });
+        }
+        let SignInEndpoints { authorization, device_authorization } = &sign_in;
+        if let Some(endpoint) =
+            authorization.iter().chain(device_authorization).find(|endpoint| !is_trustworthy(endpoint))
+        {
+            return Err(ClientError::SignInEndpoint {
+                host: endpoint.host_str().unwrap_or_default().to_owned(),
             });
         }
         if client_id.is_empty() || !client_id.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
@@ -203,6 +245,7 @@ impl ClientBuilder {
         };
         Ok(Client(Arc::new(Inner {
             token_endpoint,
+            sign_in,
             client_id,
             authentication,
             http,
@@ -220,6 +263,12 @@ pub enum ClientError {
     /// Secrets would be sent in the clear, or in a URL with a user name, password or fragment.
     #[error("the token endpoint on `{host}` must be a plain https URL (http only for a loopback address)")]
     Endpoint {
+        /// The host of the endpoint.
+        host: String,
+    },
+    /// People would sign in over a connection that others can read.
+    #[error("the sign-in endpoint on `{host}` must be a plain https URL (http only for a loopback address)")]
+    SignInEndpoint {
         /// The host of the endpoint.
         host: String,
     },

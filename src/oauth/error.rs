@@ -96,7 +96,7 @@ impl Attempt<'_> {
         TokenError::new(TokenErrorKind::Unavailable, message)
     }
 
-    fn refused(&self, body: &ErrorBody, exchange: &Exchange) -> TokenError {
+    pub(super) fn refused(&self, body: &ErrorBody, exchange: &Exchange) -> TokenError {
         let answer = self.answer(Some(body), exchange);
         let kind = (self.classify)(&answer).unwrap_or_else(|| kind(&answer));
         let reason = reason(&answer).map(|reason| format!(" ({reason})")).unwrap_or_default();
@@ -108,7 +108,7 @@ impl Attempt<'_> {
         }
     }
 
-    fn unanswered(&self, error: TapError, exchange: &Exchange) -> Failure {
+    pub(super) fn unanswered(&self, error: TapError, exchange: &Exchange) -> Failure {
         let http_error = match error {
             TapError::Busy => return self.busy(exchange),
             TapError::Redirect => return self.invalid("a redirect", exchange).into(),
@@ -183,6 +183,42 @@ impl From<TokenError> for Failure {
     fn from(error: TokenError) -> Self {
         Self { error, is_worth_repeating: false }
     }
+}
+
+impl ErrorBody {
+    /// Makes the body of a refusal that came by another way, such as a redirect (RFC 6749 §4.1.2.1).
+    pub(super) fn new(error: String, description: Option<String>) -> Self {
+        let absent = Value::Null;
+        Self {
+            error,
+            error_description: description.map_or(Value::Null, Value::String),
+            error_codes: absent.clone(),
+            suberror: absent.clone(),
+            timestamp: absent.clone(),
+            trace_id: absent.clone(),
+            correlation_id: absent.clone(),
+            claims: absent,
+        }
+    }
+
+    /// Returns the `error` field.
+    pub(super) fn error(&self) -> &str {
+        &self.error
+    }
+}
+
+/// Reads a refusal that came with a redirect; `what` was refused.
+pub(crate) fn of_callback(
+    what: &str,
+    error: String,
+    description: Option<String>,
+    classify: Classify,
+) -> TokenError {
+    let attempt = Attempt { grant: "sign-in", host: "", secrets: Vec::new(), classify };
+    let answer = attempt.answer(Some(&ErrorBody::new(error, description)), &Exchange::default());
+    let kind = classify(&answer).unwrap_or_else(|| kind(&answer));
+    let reason = reason(&answer).map(|reason| format!(" ({reason})")).unwrap_or_default();
+    TokenError::new(kind, format!("{what} was refused{reason}")).with_server_answer(answer)
 }
 
 /// Maps the `error` field: the part that programs may branch on.

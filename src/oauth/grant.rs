@@ -1,19 +1,21 @@
 //! What all grants share: sending one to the token endpoint, within a deadline, and reading the tokens. Stores nothing.
 
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
 use oauth2::basic::{BasicRevocationErrorResponse, BasicTokenType};
 use oauth2::{
-    AuthType, EmptyExtraTokenFields, EndpointNotSet, EndpointSet, RequestTokenError, StandardRevocableToken,
+    AuthType, EndpointNotSet, EndpointSet, RequestTokenError, StandardRevocableToken,
     StandardTokenIntrospectionResponse, StandardTokenResponse, TokenResponse,
 };
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::client::{Client, ClientAuthentication};
 use super::error::{Attempt, ErrorBody, Failure};
-use super::tap::{Tap, TapError};
+use super::tap::{Exchange, Tap, TapError};
 use crate::clock::Moment;
 use crate::retry::Backoff;
 use crate::token::{AccessToken, TokenError};
@@ -23,12 +25,12 @@ const MOST_ATTEMPTS: u32 = 3;
 /// RFC 6749 §5.1 only recommends `expires_in`; most servers that leave it out mean an hour.
 const USUAL_LIFETIME: Duration = Duration::from_secs(3600);
 
-pub(super) type WireResponse = StandardTokenResponse<EmptyExtraTokenFields, BasicTokenType>;
+pub(super) type WireResponse = StandardTokenResponse<ExtraFields, BasicTokenType>;
 pub(super) type WireError = RequestTokenError<TapError, ErrorBody>;
 pub(super) type WireClient = oauth2::Client<
     ErrorBody,
     WireResponse,
-    StandardTokenIntrospectionResponse<EmptyExtraTokenFields, BasicTokenType>,
+    StandardTokenIntrospectionResponse<ExtraFields, BasicTokenType>,
     StandardRevocableToken,
     BasicRevocationErrorResponse,
     EndpointNotSet,
@@ -37,6 +39,22 @@ pub(super) type WireClient = oauth2::Client<
     EndpointNotSet,
     EndpointSet,
 >;
+
+/// What OIDC adds to an answer; another type than a string counts as absent.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(super) struct ExtraFields {
+    #[serde(default, skip_serializing)]
+    id_token: serde_json::Value,
+}
+
+impl oauth2::ExtraTokenFields for ExtraFields {}
+
+impl fmt::Debug for ExtraFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id_token: _ } = self;
+        f.write_str("ExtraFields")
+    }
+}
 
 /// One way to ask for tokens.
 pub(super) trait Grant: Sync {
@@ -58,6 +76,8 @@ pub(super) trait Grant: Sync {
 pub(super) struct Granted {
     pub(super) access_token: AccessToken,
     pub(super) refresh_token: Option<SecretString>,
+    /// As it came, unread; whose it is must be checked (see `id_token`).
+    pub(super) id_token: Option<SecretString>,
 }
 
 impl Client {
@@ -94,12 +114,7 @@ impl Client {
         let response = grant.send(&self.wire(), &tap).await;
         let exchange = tap.exchange();
         let response = response.map_err(|error| attempt.failure(error, &exchange))?;
-        if !matches!(response.token_type(), BasicTokenType::Bearer) {
-            // RFC 6749 §7.1: a client must not use a token of a type it does not understand.
-            return Err(attempt.invalid("a token that is no bearer token", &exchange).into());
-        }
-        read(&response, asked_at)
-            .map_err(|_| attempt.invalid("a token that cannot be used", &exchange).into())
+        attempt.granted(&response, &exchange, asked_at).map_err(Failure::from)
     }
 
     fn attempt<'a, G: Grant>(&'a self, grant: &'a G) -> Attempt<'a> {
@@ -110,7 +125,7 @@ impl Client {
     }
 
     /// Built for each request: the crate keeps secrets as plain strings, which live only this long.
-    fn wire(&self) -> WireClient {
+    pub(super) fn wire(&self) -> WireClient {
         let client_id = oauth2::ClientId::new(self.client_id().to_owned());
         let endpoint = oauth2::TokenUrl::from_url(self.token_endpoint().clone());
         let auth_type = match self.authentication() {
@@ -127,6 +142,22 @@ impl Client {
     }
 }
 
+impl Attempt<'_> {
+    /// Reads the tokens of an answer; `asked_at` is when the request was begun.
+    pub(super) fn granted(
+        &self,
+        response: &WireResponse,
+        exchange: &Exchange,
+        asked_at: OffsetDateTime,
+    ) -> Result<Granted, TokenError> {
+        if !matches!(response.token_type(), BasicTokenType::Bearer) {
+            // RFC 6749 §7.1: a client must not use a token of a type it does not understand.
+            return Err(self.invalid("a token that is no bearer token", exchange));
+        }
+        read(response, asked_at).map_err(|_| self.invalid("a token that cannot be used", exchange))
+    }
+}
+
 fn read(response: &WireResponse, asked_at: OffsetDateTime) -> Result<Granted, TokenError> {
     let lifetime = response.expires_in().unwrap_or(USUAL_LIFETIME);
     let lifetime = time::Duration::try_from(lifetime).unwrap_or(time::Duration::MAX);
@@ -139,5 +170,6 @@ fn read(response: &WireResponse, asked_at: OffsetDateTime) -> Result<Granted, To
     Ok(Granted {
         access_token,
         refresh_token: refresh_token.filter(|token| !token.is_empty()).map(SecretString::from),
+        id_token: response.extra_fields().id_token.as_str().map(SecretString::from),
     })
 }

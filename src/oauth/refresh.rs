@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::client::Client;
 use super::grant::{Grant, Granted, WireClient, WireError, WireResponse};
+use super::scope;
 use super::tap::Tap;
 use crate::clock::Moment;
 use crate::token::store::{StoredTokens, TokenStore};
@@ -18,9 +19,6 @@ use crate::token::{
 /// A refused refresh token is not sent again for this long. Not for ever: an administrator's consent or a changed
 /// policy makes some of them work again without a new sign-in.
 const REFUSED_REST: Duration = Duration::from_secs(10 * 60);
-
-/// Asks for a refresh token to be issued; says nothing about what the access token is for.
-const OFFLINE_ACCESS: &str = "offline_access";
 
 impl Client {
     /// Provides access tokens for `scopes` from the refresh token in `store`.
@@ -37,9 +35,7 @@ impl Client {
         scopes: impl IntoIterator<Item = S>,
     ) -> TokenCache {
         let scopes: Vec<String> = scopes.into_iter().map(Into::into).collect();
-        let purpose: Vec<&str> =
-            scopes.iter().map(String::as_str).filter(|scope| *scope != OFFLINE_ACCESS).collect();
-        let purpose = purpose.join(" ");
+        let purpose = scope::purpose(&scopes);
         let provider = RefreshToken {
             client: self.clone(),
             store: Arc::new(store),
@@ -95,7 +91,7 @@ impl RefreshToken {
 
     /// Saves what was granted, and only then hands out the access token: a crash in between loses nothing.
     async fn keep(&self, stored: StoredTokens, granted: Granted) -> Result<AccessToken, TokenError> {
-        let Granted { access_token, refresh_token } = granted;
+        let Granted { access_token, refresh_token, id_token: _ } = granted;
         let mut stored = stored.with_access_token(self.purpose.as_str(), access_token.clone());
         // RFC 6749 §6: without a new refresh token the old one stays in use.
         if let Some(refresh_token) = refresh_token {

@@ -76,7 +76,7 @@ impl<'c> AsyncHttpClient<'c> for Tap {
 }
 
 impl Exchange {
-    fn of(response: &HttpResponse, clock: &Clock) -> Self {
+    pub(super) fn of(response: &HttpResponse, clock: &Clock) -> Self {
         let headers = response.headers();
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         Self {

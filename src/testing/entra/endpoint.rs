@@ -1,13 +1,14 @@
 //! The token endpoint of the fake: what it knows, and how it judges a request. Writes no body (see `answer`).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use wiremock::{Request, Respond, ResponseTemplate};
 
 use super::refusal::Refusal;
-use super::{FakeEntraBuilder, TokenFault, answer};
+use super::sign_in::{SignIns, Subject};
+use super::{FakeEntraBuilder, TokenFault, answer, identity};
 use crate::clock::Clock;
 use crate::testing::IssuedTokens;
 
@@ -27,6 +28,10 @@ pub(super) struct State {
     pub(super) refresh_tokens: Vec<(String, RefreshTokenState)>,
     pub(super) faults: VecDeque<TokenFault>,
     pub(super) received: Vec<ReceivedGrant>,
+    pub(super) sign_ins: SignIns,
+    /// Whose refresh tokens they are, when not the account's.
+    pub(super) owners: HashMap<String, String>,
+    pub(super) graph_tokens: HashSet<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +81,8 @@ impl Endpoint {
             account,
             token_lifetime,
             token_length,
+            redirects,
+            device_interval,
         } = settings;
         let tokens = tokens.unwrap_or_else(|| IssuedTokens::new(clock.clone()));
         Self(Arc::new(Mutex::new(State {
@@ -91,6 +98,9 @@ impl Endpoint {
             refresh_tokens: Vec::new(),
             faults: VecDeque::new(),
             received: Vec::new(),
+            sign_ins: SignIns::new(redirects, device_interval),
+            owners: HashMap::new(),
+            graph_tokens: HashSet::new(),
         })))
     }
 
@@ -102,6 +112,15 @@ impl Endpoint {
 impl Respond for Endpoint {
     fn respond(&self, request: &Request) -> ResponseTemplate {
         let mut state = self.state();
+        if request.method.as_str() == "GET" {
+            match request.url.path() {
+                "/v1.0/me" => return identity::me(&state, request),
+                path if path.ends_with("/authorize") || path.ends_with("/adminconsent") => {
+                    return state.authorize(&request.url);
+                }
+                _ => {}
+            }
+        }
         let grant = ReceivedGrant::read(request);
         state.received.push(grant.clone());
         match state.faults.pop_front() {
@@ -130,6 +149,10 @@ impl State {
     }
 
     fn answer(&mut self, request: &Request, grant: &ReceivedGrant) -> ResponseTemplate {
+        if grant.path == format!("/{}/oauth2/v2.0/devicecode", self.tenant) {
+            let answer = self.device_code(grant);
+            return answer.unwrap_or_else(|code| self.refuse(Refusal::of(code)));
+        }
         match self.judge(request, grant) {
             Ok(()) => answer::granted(&self.grant(grant)),
             Err(code) => self.refuse(Refusal::of(code)),
@@ -160,13 +183,39 @@ impl State {
                 body["access_token"] = "EwB-fake\r\nQUIT".into();
                 answer::granted(&body)
             }
+            TokenFault::NoIdToken
+            | TokenFault::OtherNonce
+            | TokenFault::OtherAudience
+            | TokenFault::LessScope
+            | TokenFault::NoRefreshToken => self.spoil(fault, request, grant),
             TokenFault::MalformedJson => answer::broken_off(&self.grant(grant)),
             other => answer::of_fault(other),
         }
     }
 
+    /// Answers as usual, but for one part of the answer.
+    fn spoil(&mut self, fault: &TokenFault, request: &Request, grant: &ReceivedGrant) -> ResponseTemplate {
+        if let Err(code) = self.judge(request, grant) {
+            return self.refuse(Refusal::of(code));
+        }
+        let mut body = self.grant(grant);
+        let id_token = body["id_token"].as_str().unwrap_or_default().to_owned();
+        match fault {
+            TokenFault::OtherNonce => {
+                body["id_token"] = identity::with_claim(&id_token, "nonce", "other").into();
+            }
+            TokenFault::OtherAudience => {
+                body["id_token"] = identity::with_claim(&id_token, "aud", "other").into();
+            }
+            TokenFault::LessScope => body["scope"] = "openid profile".into(),
+            TokenFault::NoRefreshToken => body["refresh_token"] = serde_json::Value::Null,
+            _ => body["id_token"] = serde_json::Value::Null,
+        }
+        answer::granted(&body)
+    }
+
     /// Checks what Entra checks, in its order; an AADSTS code is a refusal.
-    fn judge(&self, request: &Request, grant: &ReceivedGrant) -> Result<(), u32> {
+    fn judge(&mut self, request: &Request, grant: &ReceivedGrant) -> Result<(), u32> {
         if request.method.as_str() != "POST" {
             return Err(900_561);
         }
@@ -176,13 +225,17 @@ impl State {
         self.authenticate(grant)?;
         match grant.parameter("grant_type") {
             "refresh_token" => self.judge_refresh_token(grant.parameter("refresh_token")),
+            "authorization_code" => self.sign_ins.judge_code(grant, self.clock.now()),
+            "urn:ietf:params:oauth:grant-type:device_code" => {
+                self.sign_ins.judge_device(grant, self.clock.now())
+            }
             "" => Err(900_144),
             _ => Err(70_003),
         }?;
         // A scope without a resource means Graph: such a token does not open a mail server.
-        let resources: Vec<_> = grant
-            .parameter("scope")
-            .split_whitespace()
+        let scopes = self.sign_ins.scopes(grant);
+        let resources: Vec<_> = scopes
+            .iter()
             .filter_map(|scope| scope.rsplit_once('/').map(|(resource, _)| resource.to_owned()))
             .collect();
         match resources.as_slice() {
@@ -192,7 +245,7 @@ impl State {
         }
     }
 
-    fn authenticate(&self, grant: &ReceivedGrant) -> Result<(), u32> {
+    pub(super) fn authenticate(&self, grant: &ReceivedGrant) -> Result<(), u32> {
         let basic = grant.authorization.as_deref().and_then(answer::read_basic);
         let (id, secret) = basic.unwrap_or_else(|| {
             (grant.parameter("client_id").to_owned(), grant.parameter("client_secret").to_owned())
@@ -219,11 +272,32 @@ impl State {
     }
 
     fn grant(&mut self, grant: &ReceivedGrant) -> serde_json::Value {
-        let access_token = self.tokens.issue(&self.account, self.token_lifetime, self.token_length);
-        let scopes: Vec<&str> = grant.parameter("scope").split_whitespace().collect();
-        let refresh_token =
-            (self.rotates && scopes.contains(&"offline_access")).then(|| self.issue_refresh_token());
-        answer::token_body(&scopes, self.token_lifetime, &access_token, refresh_token.as_deref())
+        let subject = self.subject(grant);
+        let access_token = self.tokens.issue(&subject.account, self.token_lifetime, self.token_length);
+        let scopes = self.sign_ins.scopes(grant);
+        let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
+        if scopes.iter().any(|scope| scope.ends_with("/User.Read")) {
+            self.graph_tokens.insert(access_token.clone());
+        }
+        let is_first = grant.parameter("grant_type") != "refresh_token";
+        let refresh_token = ((self.rotates || is_first) && scopes.contains(&"offline_access"))
+            .then(|| self.issue_refresh_token());
+        if let Some(token) = &refresh_token {
+            self.owners.insert(token.clone(), subject.account.clone());
+        }
+        let mut body =
+            answer::token_body(&scopes, self.token_lifetime, &access_token, refresh_token.as_deref());
+        if scopes.contains(&"openid") {
+            body["id_token"] = identity::id_token(self, &subject).into();
+        }
+        body
+    }
+
+    fn subject(&self, grant: &ReceivedGrant) -> Subject {
+        self.sign_ins.subject(grant).unwrap_or_else(|| {
+            let owner = self.owners.get(grant.parameter("refresh_token"));
+            Subject { account: owner.unwrap_or(&self.account).clone(), nonce: None }
+        })
     }
 
     fn refuse(&self, refusal: Refusal) -> ResponseTemplate {

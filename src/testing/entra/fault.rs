@@ -39,4 +39,14 @@ pub enum TokenFault {
     ExpiresInString,
     /// A good answer, but for a line break in the access token.
     TokenWithLineBreak,
+    /// A good answer to a sign-in, without its ID token.
+    NoIdToken,
+    /// A good answer to a sign-in, with the `nonce` of another in the ID token.
+    OtherNonce,
+    /// A good answer to a sign-in, with an ID token for another app.
+    OtherAudience,
+    /// A good answer that grants less than was asked for: no permission at all.
+    LessScope,
+    /// A good answer to a sign-in, without a refresh token.
+    NoRefreshToken,
 }

@@ -1,4 +1,4 @@
-//! A fake of Entra ID's token endpoint over real HTTP: issues tokens, rotates refresh tokens, fails on demand.
+//! A fake of Entra ID over real HTTP: signs people in, issues tokens, rotates refresh tokens, fails on demand.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,10 @@ use crate::token::store::{MemoryStore, StoredTokens};
 mod answer;
 mod endpoint;
 mod fault;
+mod identity;
+mod people;
 mod refusal;
+mod sign_in;
 
 pub use endpoint::ReceivedGrant;
 pub use fault::TokenFault;
@@ -62,6 +65,8 @@ pub struct FakeEntraBuilder {
     account: String,
     token_lifetime: Duration,
     token_length: usize,
+    redirects: Vec<String>,
+    device_interval: Duration,
 }
 
 impl FakeEntra {
@@ -73,7 +78,8 @@ impl FakeEntra {
     /// Starts a fake with other settings.
     ///
     /// Defaults: the system's clock, tenant `contoso.onmicrosoft.com`, a client id and a client secret of its own, the
-    /// account `svc-mail@contoso.com`, access tokens of 2,000 characters that live 75 minutes.
+    /// account `svc-mail@contoso.com`, access tokens of 2,000 characters that live 75 minutes, the redirect URLs
+    /// `http://localhost` (with any port) and `https://app.contoso.com/signed-in`, a poll for device codes each 5 seconds.
     pub fn builder() -> FakeEntraBuilder {
         FakeEntraBuilder {
             clock: Clock::system(),
@@ -84,6 +90,8 @@ impl FakeEntra {
             account: "svc-mail@contoso.com".to_owned(),
             token_lifetime: Duration::from_secs(75 * 60),
             token_length: 2000,
+            redirects: vec!["http://localhost".to_owned(), "https://app.contoso.com/signed-in".to_owned()],
+            device_interval: Duration::from_secs(5),
         }
     }
 
@@ -93,6 +101,7 @@ impl FakeEntra {
         let tenant = Tenant::parse(&state.tenant).expect("the fake's tenant is one");
         let app = App::builder(tenant, state.client_id.as_str())
             .authority(self.authority())
+            .graph(self.authority())
             .clock(state.clock.clone());
         match &state.client_secret {
             Some(secret) => app.client_secret(secret.as_str()),
@@ -191,7 +200,7 @@ impl FakeEntra {
         self.endpoint.state().rotates = false;
     }
 
-    /// Answers the next `count` requests with `fault`; faults queue up behind those not yet used.
+    /// Answers the next `count` requests for tokens or device codes with `fault`; faults queue up behind those not yet used.
     pub fn fail_next(&self, count: usize, fault: TokenFault) {
         self.endpoint.state().faults.extend(std::iter::repeat_n(fault, count));
     }
@@ -201,7 +210,7 @@ impl FakeEntra {
         self.endpoint.state().faults.clear();
     }
 
-    /// Returns how many requests the token endpoint got, failed ones too.
+    /// Returns how many requests for tokens and device codes came, failed ones too.
     pub fn requests(&self) -> usize {
         self.endpoint.state().received.len()
     }
@@ -267,6 +276,18 @@ impl FakeEntraBuilder {
     /// Sets how long access tokens live. Default: 75 minutes, the mean of what Entra gives.
     pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
         self.token_lifetime = lifetime;
+        self
+    }
+
+    /// Registers a further redirect URL, which is compared to the letter; only the port of `localhost` does not count.
+    pub fn redirect(mut self, redirect: impl Into<String>) -> Self {
+        self.redirects.push(redirect.into());
+        self
+    }
+
+    /// Sets how often a client may ask about its device code, in whole seconds. Default: each 5 seconds.
+    pub fn device_interval(mut self, interval: Duration) -> Self {
+        self.device_interval = interval;
         self
     }
 

@@ -191,6 +191,52 @@ const KNOWN: &[Known] = &[
          authorization request for this user and resource.",
     ),
     (
+        54_005,
+        400,
+        "invalid_grant",
+        None,
+        "OAuth2 Authorization code was already redeemed, please retry with a new valid code or use an \
+         existing refresh token.",
+    ),
+    (
+        50_011,
+        400,
+        "invalid_request",
+        None,
+        "The redirect URI specified in the request does not match the redirect URIs configured for the \
+         application.",
+    ),
+    (
+        501_481,
+        400,
+        "invalid_grant",
+        None,
+        "The Code_Verifier does not match the code_challenge supplied in the authorization request.",
+    ),
+    (70_015, 400, "slow_down", None, "The client polls too often."),
+    (
+        70_016,
+        400,
+        "authorization_pending",
+        None,
+        "OAuth 2.0 device flow error. Authorization is pending. Continue polling.",
+    ),
+    (
+        70_018,
+        400,
+        "bad_verification_code",
+        None,
+        "Invalid verification code due to User typing in wrong user code for device code flow.",
+    ),
+    (
+        70_020,
+        400,
+        "expired_token",
+        None,
+        "The provided value for the input parameter 'device_code' is not valid. This device code has expired.",
+    ),
+    (65_004, 400, "authorization_declined", None, "User declined to consent to access the app."),
+    (
         50_196,
         400,
         "invalid_grant",

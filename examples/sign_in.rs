@@ -1,0 +1,201 @@
+//! Signs an account in once and writes the token file that the other examples send with.
+//!
+//! `cargo run --example sign_in -- --demo` shows both ways against a fake of Microsoft's server, without a network.
+//! With `SMTP_OAUTH_SETTINGS=mail.toml` (see `smtp_oauth::Settings`) it signs in for real: `--device` prints a code to
+//! enter on another machine, `--loopback` an address to open in this machine's browser.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use smtp_oauth::entra::{self, App, ClientSecret, Tenant};
+use smtp_oauth::oauth::{DeviceEvent, SignedIn};
+use smtp_oauth::testing::FakeEntra;
+use smtp_oauth::{AuthenticationSettings, FileStore, MailProvider, Settings, TokenError, TokenStore};
+
+const USAGE: &str = "usage: sign_in [--device | --loopback] [--demo]
+  --device    prints a code to enter on another machine (the default)
+  --loopback  prints an address to open in a browser on this machine
+  --demo      signs in at a fake, without a network
+Set SMTP_OAUTH_SETTINGS to the path of the settings file, unless this is a demo.";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Device,
+    Loopback,
+}
+
+/// What signing in needs.
+struct Setup {
+    app: App,
+    store: PathBuf,
+    username: Option<String>,
+    /// The fake, whose user signs in without being asked.
+    fake: Option<FakeEntra>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let (way, is_demo) = match arguments() {
+        Ok(arguments) => arguments,
+        Err(problem) => return refuse(&problem),
+    };
+    let setup = if is_demo { demo().await } else { from_settings() };
+    let setup = match setup {
+        Ok(setup) => setup,
+        Err(problem) => return refuse(&problem.to_string()),
+    };
+    match sign_in(&setup, way).await {
+        Ok(signed_in) => {
+            report(&setup, &signed_in);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            if let Some(description) = &error.server_answer().description {
+                eprintln!("  the server says: {}", description.lines().next().unwrap_or_default());
+            }
+            if let Some(remedy) = entra::remedy(&error) {
+                eprintln!("  what to do: {remedy}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn refuse(problem: &str) -> ExitCode {
+    eprintln!("error: {problem}\n\n{USAGE}");
+    ExitCode::from(2)
+}
+
+fn arguments() -> Result<(Way, bool), String> {
+    let (mut way, mut is_demo) = (None, false);
+    for argument in std::env::args().skip(1) {
+        let chosen = match argument.as_str() {
+            "--device" => Way::Device,
+            "--loopback" => Way::Loopback,
+            "--demo" => {
+                is_demo = true;
+                continue;
+            }
+            other => return Err(format!("`{other}` is not an option")),
+        };
+        if way.replace(chosen).is_some_and(|before| before != chosen) {
+            return Err("choose one of --device and --loopback".to_owned());
+        }
+    }
+    Ok((way.unwrap_or(Way::Device), is_demo))
+}
+
+async fn demo() -> Result<Setup, Box<dyn Error>> {
+    let fake = FakeEntra::builder().public_client().device_interval(Duration::from_secs(1)).start().await;
+    println!("Demo: Microsoft's server is a fake on {}.", fake.authority());
+    let store = std::env::temp_dir().join(format!("smtp-oauth-demo-{}.json", std::process::id()));
+    Ok(Setup { app: fake.app().build()?, store, username: Some(fake.account()), fake: Some(fake) })
+}
+
+fn from_settings() -> Result<Setup, Box<dyn Error>> {
+    let path = std::env::var_os("SMTP_OAUTH_SETTINGS").ok_or("SMTP_OAUTH_SETTINGS is not set")?;
+    let path = Path::new(&path);
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read the settings in {}: {error}", path.display()))?;
+    let settings: Settings =
+        toml::from_str(&text).map_err(|_| format!("{} is not a TOML file of settings", path.display()))?;
+    let settings = settings.relative_to(path.parent().unwrap_or(Path::new(""))).resolve()?;
+    let AuthenticationSettings::OAuth {
+        tenant,
+        client_id,
+        client_secret,
+        client_secret_expires,
+        authority,
+        token_store,
+        ..
+    } = settings.authentication
+    else {
+        return Err("the settings choose basic authentication: there is nothing to sign in to".into());
+    };
+    let mut app = App::builder(Tenant::parse(&tenant)?, client_id);
+    if let MailProvider::Exchange(cloud) = settings.server.provider() {
+        app = app.cloud(cloud);
+    }
+    if let Some(secret) = client_secret {
+        let secret = ClientSecret::new(secret);
+        app = app.client_secret(match client_secret_expires {
+            Some(day) => secret.with_expiry(day.midnight().assume_utc()),
+            None => secret,
+        });
+    }
+    if let Some(authority) = authority {
+        app = app.authority(authority);
+    }
+    let username = Some(settings.server.username().to_owned());
+    Ok(Setup { app: app.build()?, store: token_store, username, fake: None })
+}
+
+async fn sign_in(setup: &Setup, way: Way) -> Result<SignedIn, TokenError> {
+    let store = FileStore::open(&setup.store)?;
+    match way {
+        Way::Device => with_device_code(setup, &store).await,
+        Way::Loopback => with_browser(setup, &store).await,
+    }
+}
+
+async fn with_device_code(setup: &Setup, store: &dyn TokenStore) -> Result<SignedIn, TokenError> {
+    let mut sign_in = setup.app.device_code().start().await?;
+    println!("{}", sign_in.message());
+    let mut seconds = 0;
+    while let Some(event) = sign_in.next_event().await {
+        match event {
+            DeviceEvent::Waiting { remaining, .. } => {
+                let left = remaining.as_secs();
+                println!("  waiting for the sign-in: {}:{:02} left", left / 60, left % 60);
+                seconds += 1;
+            }
+            DeviceEvent::SlowedDown { interval, .. } => {
+                println!("  the server asks for patience: next look in {} seconds", interval.as_secs());
+            }
+            DeviceEvent::Retrying { error, after, .. } => {
+                println!("  {error}; trying again in {} seconds", after.as_secs());
+            }
+            DeviceEvent::Approved => println!("  the code was entered"),
+            _ => {}
+        }
+        if let Some(fake) = setup.fake.as_ref().filter(|_| seconds == 3) {
+            println!("  (the fake user enters {} now)", sign_in.user_code());
+            fake.approve_device(sign_in.user_code());
+            seconds += 1;
+        }
+    }
+    sign_in.finish(store).await
+}
+
+async fn with_browser(setup: &Setup, store: &dyn TokenStore) -> Result<SignedIn, TokenError> {
+    let redirect = url::Url::parse("http://localhost").expect("a constant that is a URL");
+    let mut sign_in = setup.app.authorization_code(redirect);
+    if let Some(username) = &setup.username {
+        sign_in = sign_in.login_hint(username);
+    }
+    let sign_in = sign_in.listen().await?;
+    println!("Open this address in a browser on this machine, within 5 minutes:\n\n  {}\n", sign_in.url());
+    let Some(fake) = &setup.fake else { return sign_in.finish(store).await };
+    println!("  (the fake user signs in now)");
+    let callback = fake.approve(sign_in.url());
+    let (signed_in, _page) = tokio::join!(sign_in.finish(store), fake.browse(&callback));
+    signed_in
+}
+
+fn report(setup: &Setup, signed_in: &SignedIn) {
+    println!("Signed in as {}.", signed_in.account().unwrap_or("an account without a name"));
+    println!("The tokens are in {}.", setup.store.display());
+    if let Some(username) = &setup.username
+        && let Err(mismatch) = signed_in.check_username(username)
+    {
+        println!("warning: {mismatch}; Exchange refuses it unless the account may use that mailbox");
+    }
+    if setup.fake.is_some() {
+        // Nothing would accept the fake's tokens.
+        let _removed = std::fs::remove_file(&setup.store);
+        println!("Demo: removed the file again.");
+    }
+}

@@ -1,6 +1,7 @@
 //! The mailer: carries submissions over the pool's connections and says what became of each. Parses nothing.
 
 mod delivery;
+mod settings;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use crate::retry::RetryPolicy;
 use crate::smtp::connection::Endpoint;
 use crate::smtp::{Dsn, RecipientPolicy};
 use crate::token::TokenCache;
+
+use settings::SignIn;
 
 /// Sends messages through one mailbox; cheap to clone, clones share connections and tokens.
 ///
@@ -87,7 +90,7 @@ impl SubmitOptions {
 #[derive(Debug)]
 pub struct MailerBuilder {
     config: MailServerConfig,
-    authentication: Option<Authentication>,
+    authentication: Option<SignIn>,
     clock: Clock,
     retry: RetryPolicy,
 }
@@ -96,7 +99,7 @@ impl MailerBuilder {
     /// Sets how to sign in. Required.
     #[must_use]
     pub fn authentication(mut self, authentication: Authentication) -> Self {
-        self.authentication = Some(authentication);
+        self.authentication = Some(SignIn::Ready(authentication));
         self
     }
 
@@ -121,12 +124,14 @@ impl MailerBuilder {
     pub fn build(self) -> Result<Mailer, ConfigError> {
         let Self { config, authentication, clock, retry } = self;
         let mut problems = Problems::default();
-        if authentication.is_none() {
-            problems.push(ConfigProblem::new(
-                "authentication",
-                "say how to sign in: `Authentication::oauth` or `::basic`",
-            ));
-        }
+        let authentication = match authentication {
+            Some(sign_in) => sign_in.complete(&config, &clock, &mut problems),
+            None => {
+                let mend = "say how to sign in: `Authentication::oauth` or `Authentication::basic`";
+                problems.push(ConfigProblem::new("authentication", mend));
+                None
+            }
+        };
         let oauth = authentication.as_ref().is_some_and(|how| matches!(how.0, Method::OAuth(_)));
         if oauth && config.tls() == Tls::LoopbackPlaintext {
             problems.push(

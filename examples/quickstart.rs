@@ -106,7 +106,7 @@ fn message(mailer: &Mailer) -> Result<Message, Box<dyn Error>> {
 fn report(submission: &Submission) {
     println!("     accepted: {}", submission.reply());
     for refusal in submission.refused() {
-        println!("     refused:  {} {:?}", refusal.recipient(), refusal.reply());
+        println!("     refused:  {refusal}");
     }
 }
 

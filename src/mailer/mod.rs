@@ -34,7 +34,7 @@ use settings::SignIn;
 /// let mailer = Mailer::builder(profile).authentication(Authentication::basic("secret")).build()?;
 /// let submission = mailer.submit(&message).await?;
 /// for refusal in submission.refused() {
-///     eprintln!("{}: {}", refusal.recipient(), refusal.reply());
+///     eprintln!("refused {refusal}");
 /// }
 /// # Ok(())
 /// # }

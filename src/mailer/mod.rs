@@ -12,9 +12,12 @@ use lettre::{AsyncTransport, Message};
 
 use crate::authentication::{Authentication, Method};
 use crate::clock::{Clock, Moment};
-use crate::config::{ConfigError, ConfigProblem, MailServerConfig, Problems, Tls};
+use crate::config::{
+    AuthenticationMethod, ConfigError, ConfigProblem, MailProvider, MailServerConfig, Problems, Tls,
+};
 use crate::error::Error;
 use crate::limits::Limiter;
+use crate::office365::basic_authentication_retirement;
 use crate::outcome::Submission;
 use crate::pool::{Pool, PoolStatus};
 use crate::retry::RetryPolicy;
@@ -45,6 +48,7 @@ pub struct Mailer(Arc<Inner>);
 struct Inner {
     endpoint: Endpoint,
     pool: Pool,
+    method: AuthenticationMethod,
     limiter: Limiter,
     retry: RetryPolicy,
 }
@@ -147,11 +151,12 @@ impl MailerBuilder {
             problems.push(ConfigProblem::new("tls", format!("TLS cannot be set up: {error}")));
         }
         let (authentication, tls) = problems.finish(authentication.zip(tls.ok()))?;
+        let method = authentication.method();
         let authentication = cached(authentication, &config, &clock);
         let limiter = Limiter::new(config.limits(), clock.clone());
         let endpoint = Endpoint::new(config, tls, clock);
         let pool = Pool::new(endpoint.clone(), authentication);
-        Ok(Mailer(Arc::new(Inner { endpoint, pool, limiter, retry })))
+        Ok(Mailer(Arc::new(Inner { endpoint, pool, method, limiter, retry })))
     }
 }
 
@@ -223,6 +228,33 @@ impl Mailer {
         options: &SubmitOptions,
     ) -> Result<Submission, Error> {
         self.0.deliver(envelope, message, options).await
+    }
+
+    /// Returns what works now and needs the administrator's attention all the same, in sentences.
+    ///
+    /// ```
+    /// use smtp_oauth::{Authentication, Mailer, Office365Profile};
+    ///
+    /// let profile = Office365Profile::builder().username("svc-mail@contoso.com").build()?;
+    /// let mailer = Mailer::builder(profile).authentication(Authentication::basic("secret")).build()?;
+    /// assert!(mailer.warnings()[0].contains("Basic authentication"));
+    /// # Ok::<(), smtp_oauth::ConfigError>(())
+    /// ```
+    pub fn warnings(&self) -> Vec<String> {
+        let config = self.config();
+        let mut warnings = Vec::new();
+        let MailProvider::Exchange(_) = config.provider() else { return warnings };
+        if self.0.method == AuthenticationMethod::Basic {
+            warnings.push(basic_authentication_retirement().to_owned());
+        }
+        if config.sends_as_other() {
+            warnings.push(format!(
+                "{} sends as {}, for which it needs the permission Send As",
+                config.username(),
+                config.sender().email,
+            ));
+        }
+        warnings
     }
 
     /// Returns how the connections are used at the moment.
@@ -322,7 +354,7 @@ impl AsyncTransport for Mailer {
 
 impl fmt::Debug for Mailer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { endpoint, pool: _, limiter: _, retry: _ } = &*self.0;
+        let Inner { endpoint, pool: _, method: _, limiter: _, retry: _ } = &*self.0;
         f.debug_struct("Mailer")
             .field("host", &endpoint.config.host())
             .field("port", &endpoint.config.port())

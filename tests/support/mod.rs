@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use smtp_oauth::lettre::Message;
 use smtp_oauth::lettre::address::Envelope;
-use smtp_oauth::testing::{FakeExchange, IssuedTokens};
-use smtp_oauth::{Authentication, Clock, MailServerConfig, Mailer, ServerBuilder, Tls, token};
+use smtp_oauth::testing::{FakeExchange, IssuedTokens, Phase as At};
+use smtp_oauth::{
+    Authentication, Clock, Disposition, Error, ErrorKind, MailServerConfig, Mailer, Phase, ServerBuilder,
+    Tls, token,
+};
 
 pub const ACCOUNT: &str = "svc-mail@contoso.com";
 pub const PASSWORD: &str = "correct-horse-battery-staple";
@@ -56,4 +59,40 @@ pub fn message() -> Message {
 pub fn envelope(recipients: &[&str]) -> Envelope {
     let recipients = recipients.iter().map(|recipient| recipient.parse().unwrap()).collect();
     Envelope::new(Some(ACCOUNT.parse().unwrap()), recipients).unwrap()
+}
+
+/// What a failure must say: its kind, its phase, whose move it is, and the line the user reads.
+pub type Expected<'a> = (ErrorKind, Phase, Disposition, &'a str);
+
+pub const RETRY: Disposition = Disposition::Retry { after: None };
+
+/// Where a server can go wrong before and after TLS, and what the client calls that stretch.
+pub const PHASES: [(At, Phase); 9] = [
+    (At::Greeting, Phase::Greeting),
+    (At::Ehlo, Phase::Ehlo),
+    (At::StartTls, Phase::StartTls),
+    (At::EhloAfterTls, Phase::Ehlo),
+    (At::Auth, Phase::Auth),
+    (At::Mail, Phase::Mail),
+    (At::Rcpt, Phase::Rcpt),
+    (At::Data, Phase::Data),
+    (At::Body, Phase::FinalReply),
+];
+
+/// Asserts a failure that, in the phase of the verdict, leaves open whether the message was accepted.
+#[track_caller]
+pub fn assert_failure_or_unknown(error: &Error, expected: Expected<'_>, case: &str) {
+    let (_, phase, _, text) = expected;
+    if phase != Phase::FinalReply {
+        return assert_failure(error, expected, case);
+    }
+    let text = format!("the message was sent and its acceptance is unknown: {text}");
+    assert_failure(error, (ErrorKind::Indeterminate, phase, Disposition::Indeterminate, &text), case);
+}
+
+#[track_caller]
+pub fn assert_failure(error: &Error, expected: Expected<'_>, case: &str) {
+    let found = (error.kind(), error.phase(), error.disposition(), error.to_string());
+    let (kind, phase, disposition, text) = expected;
+    assert_eq!(found, (kind, phase, disposition, text.to_owned()), "{case}: {error:?}");
 }

@@ -309,7 +309,11 @@ async fn handshake(endpoint: &Endpoint, plain: Box<dyn Transport>) -> Result<Box
         .until(clock.moment().after(limit), TlsConnector::from(tls.clone()).connect(name, plain))
         .await
         .map_err(|_| Failure::new(Phase::Tls, Cause::Timeout(limit)))?
-        .map_err(|error| Failure::new(Phase::Tls, Cause::Tls(error)))?;
+        .map_err(|error| match error.kind() {
+            // Not a word about what did not fit: the server went away, and may be back.
+            io::ErrorKind::UnexpectedEof => Failure::new(Phase::Tls, Cause::Closed(Some(error))),
+            _ => Failure::new(Phase::Tls, Cause::Tls(error)),
+        })?;
     Ok(Box::new(encrypted))
 }
 

@@ -24,7 +24,7 @@ pub enum ErrorKind {
     StartTlsUnavailable,
     /// The server spoke between STARTTLS and the handshake: somebody may be tampering with the connection.
     PlaintextInjected,
-    /// Nothing happened within the limit of the phase.
+    /// Nothing happened within the limit of the phase, or the limit for everything together was over.
     Timeout,
     /// The server closed the connection, or it broke.
     Disconnected,
@@ -110,6 +110,11 @@ impl Error {
 
     pub(crate) fn timeout(phase: Phase, limit: Duration) -> Self {
         Self::new(ErrorKind::Timeout, phase, format!("nothing happened for {limit:?} ({phase})"))
+    }
+
+    /// `total` is the limit for everything together, whatever was going on when it was over.
+    pub(crate) fn overdue(phase: Phase, total: Duration) -> Self {
+        Self::new(ErrorKind::Timeout, phase, format!("the total of {total:?} was used up ({phase})"))
     }
 
     pub(crate) fn unsendable(message: impl Into<String>) -> Self {
@@ -216,6 +221,7 @@ impl From<Failure> for Error {
             }
             Cause::Tls(error) => Self::disconnected(phase).with_source(error),
             Cause::Timeout(limit) => Self::timeout(phase, limit),
+            Cause::Overdue(total) => Self::overdue(phase, total),
             Cause::Closed(None) => Self::disconnected(phase),
             Cause::Closed(Some(error)) => Self::disconnected(phase).with_source(error),
             Cause::Protocol(fault) => {

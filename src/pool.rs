@@ -99,13 +99,11 @@ impl Pool {
     }
 
     async fn permit(&self, deadline: Moment) -> Result<OwnedSemaphorePermit, Error> {
-        let clock = &self.0.endpoint.clock;
-        let started = clock.moment();
-        let permit = clock.until(deadline, self.0.permits.clone().acquire_owned()).await;
+        let permit = self.0.endpoint.clock.until(deadline, self.0.permits.clone().acquire_owned()).await;
         match permit {
             Ok(Ok(permit)) => Ok(permit),
             // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => Err(Error::timeout(Phase::Preparation, deadline.since(started))),
+            Ok(Err(_)) | Err(_) => Err(self.overdue(Phase::Preparation)),
         }
     }
 
@@ -172,10 +170,12 @@ impl Pool {
         if let Some(rejected) = rejected {
             request = request.with_rejected(rejected);
         }
-        let clock = &self.0.endpoint.clock;
-        let started = clock.moment();
-        let token = clock.until(deadline, provider.token(request)).await;
-        Ok(token.map_err(|_| Error::timeout(Phase::Token, deadline.since(started)))??)
+        let token = self.0.endpoint.clock.until(deadline, provider.token(request)).await;
+        Ok(token.map_err(|_| self.overdue(Phase::Token))??)
+    }
+
+    fn overdue(&self, phase: Phase) -> Error {
+        Error::overdue(phase, self.0.endpoint.config.timeouts().total())
     }
 
     fn bearer<'a>(&'a self, token: &'a AccessToken) -> Credentials<'a> {

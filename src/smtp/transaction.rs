@@ -65,6 +65,22 @@ impl Undelivered {
         Failure::new(phase, Cause::Refused(reply)).into()
     }
 
+    /// A group of commands was answered in part; a server that refuses and closes has said why in what did come.
+    fn cut_short(failure: Failure, mail: &Reply, recipients: Vec<Reply>, asked: usize) -> Self {
+        let all_refused = recipients.len() == asked && !recipients.iter().any(Reply::is_positive);
+        let decisive = recipients.iter().find(|reply| all_refused || reply.code() == 421);
+        let refused = match (&failure.cause, decisive) {
+            (Cause::Closed(_), _) if !mail.is_positive() => Some((Phase::Mail, mail)),
+            (Cause::Closed(_), Some(reply)) => Some((Phase::Rcpt, reply)),
+            _ => None,
+        };
+        let undelivered = match refused {
+            Some((phase, reply)) => Self::refused(phase, reply.clone()),
+            None => failure.into(),
+        };
+        undelivered.with_recipients(recipients)
+    }
+
     fn with_recipients(mut self, recipients: Vec<Reply>) -> Self {
         self.recipients = recipients;
         self
@@ -130,12 +146,14 @@ impl Connection {
         for _ in recipients {
             match self.read(Phase::Rcpt, timeouts.envelope()).await {
                 Ok(reply) => replies.push(reply),
-                Err(failure) => return Err(Undelivered::from(failure).with_recipients(replies)),
+                Err(failure) => {
+                    return Err(Undelivered::cut_short(failure, &mail, replies, recipients.len()));
+                }
             }
         }
         match self.read(Phase::Data, timeouts.data()).await {
             Ok(data) => Ok(EnvelopeReplies { mail, recipients: replies, data: Some(data) }),
-            Err(failure) => Err(Undelivered::from(failure).with_recipients(replies)),
+            Err(failure) => Err(Undelivered::cut_short(failure, &mail, replies, recipients.len())),
         }
     }
 

@@ -86,7 +86,7 @@ impl Error {
         }))
     }
 
-    fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
     }
@@ -119,6 +119,12 @@ impl Error {
 
     pub(crate) fn unsendable(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unsendable, Phase::Preparation, message)
+    }
+
+    /// Tells whether the provider's own token was the fault, such as the refused one once more.
+    pub(crate) fn is_invalid_token(&self) -> bool {
+        let source = self.source().and_then(|source| source.downcast_ref::<TokenError>());
+        source.is_some_and(|error| error.kind() == TokenErrorKind::InvalidToken)
     }
 
     /// Returns what kind of thing went wrong.

@@ -152,10 +152,12 @@ impl Pool {
         refusal: Failure,
         deadline: Moment,
     ) -> Result<Connection, Error> {
-        let token = self.token(Some(rejected), deadline).await?;
-        if token.is_same(rejected) {
-            return Err(refusal.into());
-        }
+        let token = match self.token(Some(rejected), deadline).await {
+            Ok(token) => token,
+            // The provider has no other: what the mail server said is what somebody must act on.
+            Err(error) if error.is_invalid_token() => return Err(Error::from(refusal).with_source(error)),
+            Err(error) => return Err(error),
+        };
         // A new connection: what a server makes of a second AUTH after a refused one is not defined for XOAUTH2.
         let mut connection = Connection::open(self.0.endpoint.clone(), deadline).await?;
         connection.authenticate(self.0.endpoint.config.username(), self.bearer(&token)).await?;

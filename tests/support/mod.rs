@@ -1,7 +1,7 @@
 //! What the tests share: a mailer that talks to a fake, and messages to send.
 #![allow(dead_code, reason = "each test file is a crate of its own and uses its part")]
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use smtp_oauth::lettre::Message;
 use smtp_oauth::lettre::address::Envelope;
@@ -52,6 +52,8 @@ pub fn message() -> Message {
         .from(ACCOUNT.parse().unwrap())
         .to("reader@example.com".parse().unwrap())
         .subject("Disk almost full")
+        // Two messages of one test are the same even when a second goes by between them.
+        .date(UNIX_EPOCH + 400_000 * HOUR)
         .body("The disk is almost full.\n.\nA line with a dot stands above.\n".to_owned())
         .unwrap()
 }

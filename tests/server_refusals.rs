@@ -2,9 +2,17 @@
 
 mod support;
 
-use smtp_oauth::testing::{BodyCommand, Extensions, FakeExchange, FakeExchangeBuilder, Fault, Phase as At};
-use smtp_oauth::{Disposition, Error, ErrorKind, Mailer, Phase};
+use std::pin::pin;
+use std::time::Duration;
+
+use smtp_oauth::testing::{
+    BodyCommand, Extensions, FakeExchange, FakeExchangeBuilder, Fault, ManualClock, Phase as At,
+};
+use smtp_oauth::{Authentication, Disposition, Error, ErrorKind, MailServerConfig, Mailer, Phase, Tls};
 use support::{Expected, RETRY, assert_failure, envelope, mailer, message};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 const MESSAGE: Disposition = Disposition::FixMessage;
 const NEXT: &[u8] = b"Subject: next\r\n\r\n..a line with dots\r\n";
@@ -255,4 +263,68 @@ async fn recipients_refused_before_the_failure_are_still_named() {
     assert_eq!(refused, ["gone@example.com"]);
     assert_eq!(mailer.submit(&message()).await.unwrap().accepted().len(), 1);
     assert_eq!(server.connections().total, 1);
+}
+
+/// Plays a server that takes every command, answers the message after its first octets, and reads no further.
+async fn refuse_and_stop_reading(
+    socket: TcpListener,
+    refusal: &str,
+    then: Then,
+    stopped: &Notify,
+) -> TcpStream {
+    let (stream, _) = socket.accept().await.unwrap();
+    let mut stream = BufReader::new(stream);
+    let replies = [
+        "220 ready",
+        "250-mail.example\r\n250 AUTH PLAIN",
+        "235 2.7.0 OK",
+        "250 2.1.0 OK",
+        "250 2.1.5 OK",
+        "354 Go on",
+    ];
+    for reply in replies {
+        stream.write_all(format!("{reply}\r\n").as_bytes()).await.unwrap();
+        stream.read_line(&mut String::new()).await.unwrap();
+    }
+    stream.write_all(format!("{refusal}\r\n").as_bytes()).await.unwrap();
+    match then {
+        Then::Stall => stopped.notify_one(),
+        Then::CloseOneWay => stream.shutdown().await.unwrap(),
+    }
+    stream.into_inner()
+}
+
+/// What the server does behind its refusal; its socket stays open, unread.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    Stall,
+    CloseOneWay,
+}
+
+#[tokio::test]
+async fn a_refusal_is_read_although_the_server_reads_no_further() {
+    let large = "0123456789abcdef\r\n".repeat(20 << 16);
+    let to = envelope(&["first@example.com"]);
+    for then in [Then::Stall, Then::CloseOneWay] {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let manual = ManualClock::new();
+        let config = MailServerConfig::builder().host("127.0.0.1").port(socket.local_addr().unwrap().port());
+        let config = config.tls(Tls::LoopbackPlaintext).username(support::ACCOUNT).build().unwrap();
+        let mailer = Mailer::builder(config).authentication(Authentication::basic(support::PASSWORD));
+        let mailer = mailer.clock(manual.clock()).build().unwrap();
+        let stopped = Notify::new();
+        let submit = async {
+            let mut submit = pin!(mailer.submit_raw(&to, large.as_bytes()));
+            // Time passes only where nothing but time can tell; the real limit is for a test that fails.
+            tokio::select! {
+                outcome = tokio::time::timeout(Duration::from_secs(5), &mut submit) => outcome.unwrap(),
+                () = stopped.notified() => manual.advance_until(Duration::from_secs(30), submit).await,
+            }
+        };
+        let refusal = "552 5.3.4 Message too large";
+        let (outcome, _open) = tokio::join!(submit, refuse_and_stop_reading(socket, refusal, then, &stopped));
+        let text = "the mail server refused the message (552 5.3.4)";
+        let expected = (ErrorKind::MessageRefused, Phase::Body, MESSAGE, text);
+        assert_failure(&outcome.unwrap_err(), expected, &format!("{then:?}"));
+    }
 }

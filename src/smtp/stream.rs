@@ -174,11 +174,18 @@ impl Inner {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let written = self.transport()?.poll_write(context, bytes)?;
-        if written.is_pending() && self.incoming.len() < MOST_BYTES {
-            // A server that answers before it reads on must not be left waiting. What cannot be read shows later.
-            let _ = self.poll_fill(context);
+        if written.is_ready() {
+            return written.map(Ok);
         }
-        written.map(Ok)
+        // A server that answers before it reads on must not be left waiting. Read until nothing is there, or what comes
+        // next wakes nobody.
+        while self.incoming.len() < MOST_BYTES && self.poll_fill(context)?.is_ready() {
+            if self.ended {
+                // It will not say another word, a verdict on the rest least of all.
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+        }
+        Poll::Pending
     }
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -284,7 +284,7 @@ impl Connection {
             written => written,
         };
         let Err(failure) = written else { return Ok(()) };
-        if matches!(failure.cause, Cause::Closed(_))
+        if matches!(failure.cause, Cause::Closed(_) | Cause::Timeout(_) | Cause::Overdue(_))
             && let Some(reply) = self.last_words(phase).await
             && !reply.is_positive()
         {

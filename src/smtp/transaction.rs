@@ -119,8 +119,14 @@ impl Connection {
         self.in_transaction = true;
         let Order { content, policy, .. } = order;
         let chunks = self.sends_chunks();
-        let asks_first = *policy == RecipientPolicy::AllOrNothing || std::mem::take(&mut self.doubtful);
-        if chunks && self.capabilities.pipelining && !asks_first && content.wire_size() <= LARGEST_UNASKED {
+        let asks_first = *policy == RecipientPolicy::AllOrNothing;
+        let doubtful = std::mem::take(&mut self.doubtful);
+        if chunks
+            && self.capabilities.pipelining
+            && !asks_first
+            && !doubtful
+            && content.wire_size() <= LARGEST_UNASKED
+        {
             return self.single_flight(commands, content).await;
         }
         let replies = match self.capabilities.pipelining {

@@ -1,5 +1,6 @@
 //! Microsoft Entra ID on top of `oauth`: tenants, clouds, app registrations, AADSTS codes. Knows nothing of SMTP.
 
+mod aadsts;
 mod app;
 mod error;
 mod remedy;
@@ -9,5 +10,7 @@ mod tenant;
 pub use app::{App, AppBuilder};
 pub use error::{AppError, AppProblem};
 pub use remedy::remedy;
+
+pub(crate) use remedy::remedy_for;
 pub use secret::ClientSecret;
 pub use tenant::{Tenant, TenantError};

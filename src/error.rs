@@ -50,6 +50,10 @@ pub enum ErrorKind {
     RecipientsRefused,
     /// The server refused the message.
     MessageRefused,
+    /// The mailbox's own sending limit is reached; nothing was sent.
+    LimitReached,
+    /// The mailer was closed; nothing was sent.
+    Closed,
     /// The message or an address cannot be sent to this server at all; nothing was sent.
     Unsendable,
     /// The connection was lost after the whole message had gone out and before the verdict.
@@ -112,6 +116,16 @@ impl Error {
         Self::new(ErrorKind::Timeout, phase, format!("nothing happened for {limit:?} ({phase})"))
     }
 
+    pub(crate) fn limit_reached(message: &str, wait: Option<Duration>) -> Self {
+        let mut error = Self::new(ErrorKind::LimitReached, Phase::Preparation, message);
+        error.0.retry_after = wait;
+        error
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self::new(ErrorKind::Closed, Phase::Preparation, "the mailer was closed")
+    }
+
     pub(crate) fn unsendable(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unsendable, Phase::Preparation, message)
     }
@@ -133,6 +147,7 @@ impl Error {
             | ErrorKind::Timeout
             | ErrorKind::Disconnected
             | ErrorKind::TokenUnavailable
+            | ErrorKind::LimitReached
             | ErrorKind::ServerUnavailable => Disposition::Retry { after: self.0.retry_after },
             ErrorKind::SignInRequired => Disposition::Reauthenticate,
             ErrorKind::Configuration
@@ -144,6 +159,7 @@ impl Error {
             | ErrorKind::AuthenticationRefused
             | ErrorKind::TokenRefused
             | ErrorKind::ServerRefused
+            | ErrorKind::Closed
             | ErrorKind::SenderRefused => Disposition::FixConfiguration,
             ErrorKind::RecipientsRefused | ErrorKind::MessageRefused | ErrorKind::Unsendable => {
                 Disposition::FixMessage

@@ -20,6 +20,7 @@ mod cloud;
 mod config;
 pub mod entra;
 mod error;
+mod limits;
 mod mailer;
 pub mod oauth;
 mod office365;
@@ -40,15 +41,17 @@ pub use authentication::Authentication;
 pub use clock::Clock;
 pub use cloud::Cloud;
 pub use config::{
-    AuthenticationMethod, Chunking, ConfigError, ConfigProblem, InitialResponse, MailProvider,
-    MailServerConfig, ServerBuilder, Timeouts, Tls,
+    AuthenticationMethod, Chunking, ConfigError, ConfigProblem, ConnectionReuse, InitialResponse,
+    MailProvider, MailServerConfig, SendingLimits, ServerBuilder, Timeouts, Tls, WhenReached,
 };
 pub use error::{Error, ErrorKind};
-pub use mailer::{Mailer, MailerBuilder};
+pub use mailer::{Mailer, MailerBuilder, SubmitOptions};
 pub use office365::{Office365Profile, basic_authentication_retirement};
 pub use outcome::{Disposition, Refusal, Submission};
+pub use pool::PoolStatus;
+pub use retry::RetryPolicy;
 pub use settings::{AuthenticationSettings, ResolvedSettings, Settings};
-pub use smtp::{EnhancedStatusCode, Phase, Reply};
+pub use smtp::{Dsn, EnhancedStatusCode, Notify, Phase, RecipientPolicy, Reply, ReturnContent};
 pub use tls::{TlsError, TlsSettings, TlsVersion};
 pub use token::store::{FileStore, MemoryStore, TokenStore};
 pub use token::{

@@ -14,11 +14,12 @@ pub struct Submission {
     verdict: Reply,
 }
 
-/// A recipient the server did not accept.
+/// A recipient for whom the message was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     recipient: Address,
-    reply: Reply,
+    reply: Option<Reply>,
+    disposition: Disposition,
 }
 
 /// Whose move it is after a failure.
@@ -41,16 +42,8 @@ pub enum Disposition {
 }
 
 impl Submission {
-    pub(crate) fn new(recipients: &[Address], replies: Vec<Reply>, verdict: Reply) -> Self {
-        let mut submission =
-            Self { accepted: Vec::with_capacity(recipients.len()), refused: Vec::new(), verdict };
-        for (recipient, reply) in recipients.iter().zip(replies) {
-            match reply.is_positive() {
-                true => submission.accepted.push(recipient.clone()),
-                false => submission.refused.push(Refusal { recipient: recipient.clone(), reply }),
-            }
-        }
-        submission
+    pub(crate) fn new(accepted: Vec<Address>, refused: Vec<Refusal>, verdict: Reply) -> Self {
+        Self { accepted, refused, verdict }
     }
 
     /// Returns the recipients the server accepted, in the order of the envelope.
@@ -58,12 +51,12 @@ impl Submission {
         &self.accepted
     }
 
-    /// Returns the recipients the server refused, with its replies; empty when all were accepted.
+    /// Returns the recipients for whom the message was not accepted, and why; empty when all were accepted.
     pub fn refused(&self) -> &[Refusal] {
         &self.refused
     }
 
-    /// Returns the server's reply to the message, such as `250 2.0.0 OK <id> [Hostname=…]`.
+    /// Returns the server's reply to the message (to its first transaction, if there were several), such as `250 2.0.0 OK <id> [Hostname=…]`.
     pub fn reply(&self) -> &Reply {
         &self.verdict
     }
@@ -81,13 +74,25 @@ impl Submission {
 }
 
 impl Refusal {
+    /// The server refused this recipient: a 4yz reply may be followed by success later, a 5yz one will not.
+    pub(crate) fn by_reply(recipient: Address, reply: Reply) -> Self {
+        let disposition = match reply.is_transient() {
+            true => Disposition::Retry { after: None },
+            false => Disposition::FixMessage,
+        };
+        Self { recipient, reply: Some(reply), disposition }
+    }
+
+    /// The transaction for this recipient failed, after another part of the submission had been accepted.
+    pub(crate) fn by_failure(recipient: Address, reply: Option<Reply>, disposition: Disposition) -> Self {
+        Self { recipient, reply, disposition }
+    }
+
     /// Pairs each refused recipient with the server's reply.
-    pub(crate) fn list(recipients: &[Address], replies: Vec<Reply>) -> Vec<Self> {
-        let pairs = recipients.iter().cloned().zip(replies);
-        pairs
-            .filter(|(_, reply)| !reply.is_positive())
-            .map(|(recipient, reply)| Self { recipient, reply })
-            .collect()
+    pub(crate) fn list(recipients: &[Address], replies: &[Reply]) -> Vec<Self> {
+        let pairs = recipients.iter().zip(replies);
+        let refused = pairs.filter(|(_, reply)| !reply.is_positive());
+        refused.map(|(recipient, reply)| Self::by_reply(recipient.clone(), reply.clone())).collect()
     }
 
     /// Returns the recipient.
@@ -95,17 +100,16 @@ impl Refusal {
         &self.recipient
     }
 
-    /// Returns what the server said.
-    pub fn reply(&self) -> &Reply {
-        &self.reply
+    /// Returns what the server said; `None` when the connection failed in a later transaction of a split submission.
+    pub fn reply(&self) -> Option<&Reply> {
+        self.reply.as_ref()
     }
 
-    /// Returns whose move it is: a 4yz reply may succeed later, a 5yz one will not.
+    /// Returns whose move it is for this recipient.
+    ///
+    /// [`Indeterminate`](Disposition::Indeterminate) means that this recipient may have got the message.
     pub fn disposition(&self) -> Disposition {
-        match self.reply.is_transient() {
-            true => Disposition::Retry { after: None },
-            false => Disposition::FixMessage,
-        }
+        self.disposition
     }
 }
 
@@ -125,7 +129,7 @@ mod tests {
             ("2.0.0 OK >odd< ", None),
         ];
         for (line, id) in cases {
-            let submission = Submission::new(&[], Vec::new(), Reply::new(250, vec![line.to_owned()]));
+            let submission = Submission::new(Vec::new(), Vec::new(), Reply::new(250, vec![line.to_owned()]));
             assert_eq!(submission.message_id(), id, "{line}");
         }
     }

@@ -4,22 +4,20 @@
 //! cancelled future) closes it, so none comes back with a reply owed. The pool knows nothing of messages.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
 
 use crate::authentication::{Authentication, Method};
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment};
 use crate::error::Error;
 use crate::smtp::connection::{Connection, Endpoint};
 use crate::smtp::failure::{Cause, Failure};
 use crate::smtp::sasl::Credentials;
 use crate::smtp::{EnhancedStatusCode, Phase, Reply};
 use crate::token::{AccessToken, TokenRequest};
-
-/// Exchange Server drops idle sessions after five minutes; Exchange Online publishes no figure.
-const IDLE_LIMIT: Duration = Duration::from_secs(100);
 
 /// The connections of one mailbox; clones share them.
 #[derive(Clone, Debug)]
@@ -32,13 +30,25 @@ struct Shared {
     /// One permit for each connection in use. An idle one is taken before a new one is opened, so there are never more
     /// connections than permits.
     permits: Arc<Semaphore>,
-    idle: Mutex<VecDeque<Parked>>,
+    most: usize,
+    closed: AtomicBool,
+    waiting: AtomicUsize,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Debug, Default)]
+struct Idle {
+    parked: VecDeque<Parked>,
+    /// The task that closes connections that stay idle; there is one while there are any.
+    sweeper: Option<AbortHandle>,
 }
 
 #[derive(Debug)]
 struct Parked {
     connection: Connection,
     since: Moment,
+    opened: Moment,
+    messages: u32,
 }
 
 /// A connection in use, and the right to use one.
@@ -46,6 +56,8 @@ struct Parked {
 pub(crate) struct Checkout {
     pub(crate) connection: Connection,
     pub(crate) origin: Origin,
+    opened: Moment,
+    messages: u32,
     permit: OwnedSemaphorePermit,
 }
 
@@ -56,27 +68,60 @@ pub(crate) enum Origin {
     Reused,
 }
 
+/// How a mailer's connections are used at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStatus {
+    /// Connections in use, those being opened included.
+    pub in_use: usize,
+    /// Connections open and waiting for a message.
+    pub idle: usize,
+    /// Submissions waiting for a connection.
+    pub waiting: usize,
+    /// The most connections that may be open at once.
+    pub most: usize,
+}
+
 impl Pool {
     pub(crate) fn new(endpoint: Endpoint, authentication: Authentication) -> Self {
         let most = usize::try_from(endpoint.config.max_connections().get()).unwrap_or(Semaphore::MAX_PERMITS);
-        let permits = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-        Self(Arc::new(Shared { endpoint, authentication, permits, idle: Mutex::default() }))
+        let most = most.min(Semaphore::MAX_PERMITS);
+        let permits = Arc::new(Semaphore::new(most));
+        Self(Arc::new(Shared {
+            endpoint,
+            authentication,
+            permits,
+            most,
+            closed: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            idle: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn status(&self) -> PoolStatus {
+        let Shared { permits, most, waiting, .. } = &*self.0;
+        let in_use = most.saturating_sub(permits.available_permits());
+        PoolStatus {
+            in_use,
+            idle: self.idle().parked.len(),
+            waiting: waiting.load(Ordering::Relaxed),
+            most: *most,
+        }
     }
 
     /// Hands out an idle connection, or opens one; waits for its turn, in order, when all are in use.
     ///
     /// # Cancellation
-    /// A dropped future opens nothing and takes nothing.
+    /// A dropped future gives back what it has taken and closes what it has opened.
     pub(crate) async fn checkout(&self, deadline: Moment) -> Result<Checkout, Error> {
         let permit = self.permit(deadline).await?;
-        while let Some(mut connection) = self.pop_idle() {
+        while let Some(Parked { mut connection, opened, messages, since: _ }) = self.pop_idle() {
             connection.set_deadline(deadline);
             if connection.is_alive().await {
-                return Ok(Checkout { connection, origin: Origin::Reused, permit });
+                return Ok(Checkout { connection, origin: Origin::Reused, opened, messages, permit });
             }
         }
-        let connection = self.open(deadline).await?;
-        Ok(Checkout { connection, origin: Origin::Opened, permit })
+        self.open_checkout(permit, deadline).await
     }
 
     /// Opens a new connection, whatever is idle.
@@ -84,40 +129,99 @@ impl Pool {
         let permit = self.permit(deadline).await?;
         // Make room: idle connections count towards the server's limit too.
         drop(self.pop_idle());
-        let connection = self.open(deadline).await?;
-        Ok(Checkout { connection, origin: Origin::Opened, permit })
+        self.open_checkout(permit, deadline).await
     }
 
-    /// Takes a connection back, if it can carry another transaction.
+    async fn open_checkout(&self, permit: OwnedSemaphorePermit, deadline: Moment) -> Result<Checkout, Error> {
+        let connection = self.open(deadline).await?;
+        let opened = self.0.endpoint.clock.moment();
+        Ok(Checkout { connection, origin: Origin::Opened, opened, messages: 0, permit })
+    }
+
+    /// Takes a connection back after a message, if it can carry another.
     pub(crate) fn park(&self, checkout: Checkout) {
-        let Checkout { connection, permit, origin: _ } = checkout;
-        if connection.is_clean() {
-            let since = self.0.endpoint.clock.moment();
-            self.idle().push_back(Parked { connection, since });
+        let Checkout { connection, permit, opened, messages, origin: _ } = checkout;
+        let since = self.0.endpoint.clock.moment();
+        let parked = Parked { connection, since, opened, messages: messages.saturating_add(1) };
+        if parked.connection.is_clean() && self.is_fresh(&parked, since) && !self.is_closed() {
+            let mut idle = self.idle();
+            idle.parked.push_back(parked);
+            if idle.sweeper.is_none() {
+                let sweep = sweep(Arc::downgrade(&self.0), self.0.endpoint.clock.clone());
+                idle.sweeper = Some(tokio::spawn(sweep).abort_handle());
+            }
         }
         drop(permit);
+    }
+
+    /// Lets nobody in any more, waits until all connections in use have come back or `deadline`, and says QUIT on them.
+    pub(crate) async fn close(&self, deadline: Moment) {
+        let Shared { endpoint, permits, most, closed, .. } = &*self.0;
+        closed.store(true, Ordering::Relaxed);
+        let drained = async {
+            let idle = std::mem::take(&mut self.idle().parked);
+            for parked in idle {
+                parked.connection.quit().await;
+            }
+            // Whoever was waiting gets a permit first, sees that the pool is closed, and gives it back.
+            let _all = permits.acquire_many(u32::try_from(*most).unwrap_or(u32::MAX)).await;
+        };
+        // Those who have not finished by then lose nothing but the pool.
+        let _ = endpoint.clock.until(deadline, drained).await;
+        permits.close();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Relaxed)
     }
 
     async fn permit(&self, deadline: Moment) -> Result<OwnedSemaphorePermit, Error> {
         let clock = &self.0.endpoint.clock;
         let started = clock.moment();
-        let permit = clock.until(deadline, self.0.permits.clone().acquire_owned()).await;
-        match permit {
-            Ok(Ok(permit)) => Ok(permit),
-            // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => Err(Error::timeout(Phase::Preparation, deadline.since(started))),
+        let _waiting = Waiting::count(&self.0.waiting);
+        match clock.until(deadline, self.0.permits.clone().acquire_owned()).await {
+            Ok(Ok(permit)) if !self.is_closed() => Ok(permit),
+            Ok(_) => Err(Error::closed()),
+            Err(_) => Err(Error::timeout(Phase::Preparation, deadline.since(started))),
         }
     }
 
-    /// Takes the connection that was used last, and closes those that were idle for too long.
-    fn pop_idle(&self) -> Option<Connection> {
+    /// Takes the connection that was used last, and closes those that must not be used any more.
+    fn pop_idle(&self) -> Option<Parked> {
         let now = self.0.endpoint.clock.moment();
         let mut idle = self.idle();
-        idle.retain(|parked| now.since(parked.since) < IDLE_LIMIT);
-        idle.pop_back().map(|parked| parked.connection)
+        idle.parked.retain(|parked| self.is_fresh(parked, now));
+        idle.parked.pop_back()
     }
 
-    fn idle(&self) -> MutexGuard<'_, VecDeque<Parked>> {
+    /// Takes out what must not be used any more; says when to look again, if anything is left.
+    fn take_expired(&self) -> (Vec<Parked>, Option<Moment>) {
+        let now = self.0.endpoint.clock.moment();
+        let mut idle = self.idle();
+        let (kept, expired) = std::mem::take(&mut idle.parked)
+            .into_iter()
+            .partition::<Vec<_>, _>(|parked| self.is_fresh(parked, now));
+        idle.parked = kept.into();
+        let reuse = self.0.endpoint.config.reuse();
+        let ends = idle
+            .parked
+            .iter()
+            .map(|parked| parked.since.after(reuse.idle()).min(parked.opened.after(reuse.age())));
+        let next = ends.min();
+        if next.is_none() {
+            idle.sweeper = None;
+        }
+        (expired, next)
+    }
+
+    fn is_fresh(&self, parked: &Parked, now: Moment) -> bool {
+        let reuse = self.0.endpoint.config.reuse();
+        now.since(parked.since) < reuse.idle()
+            && now.since(parked.opened) < reuse.age()
+            && reuse.messages().is_none_or(|most| parked.messages < most.get())
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -181,6 +285,46 @@ impl Pool {
     fn bearer<'a>(&'a self, token: &'a AccessToken) -> Credentials<'a> {
         let config = &self.0.endpoint.config;
         Credentials::Bearer { token: token.secret(), host: config.host(), port: config.port() }
+    }
+}
+
+/// Closes connections as they become too old to be used, until none is idle or the pool is gone.
+async fn sweep(pool: Weak<Shared>, clock: Clock) {
+    while let Some(pool) = pool.upgrade().map(Pool) {
+        let (expired, next) = pool.take_expired();
+        drop(pool);
+        for parked in expired {
+            parked.connection.quit().await;
+        }
+        match next {
+            Some(next) => clock.sleep_until(next).await,
+            None => return,
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let idle = self.idle.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sweeper) = &idle.sweeper {
+            sweeper.abort();
+        }
+    }
+}
+
+/// Counts whoever waits, however the waiting ends.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn count(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

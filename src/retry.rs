@@ -1,6 +1,72 @@
 //! Exponential backoff, and the crate's only source of jitter. Decides how long to wait, never whether to try again.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
+
+/// How often and how patiently a submission is tried again when that is safe.
+///
+/// Safe is what the server has certainly not accepted: a temporary refusal (4yz), a connection lost before the last
+/// octet of the message. A message that may have been accepted is never sent again, whatever the policy.
+///
+/// ```
+/// use smtp_oauth::RetryPolicy;
+/// use std::{num::NonZeroU32, time::Duration};
+///
+/// let patient = RetryPolicy::new().with_attempts(NonZeroU32::new(6).unwrap()).with_longest_wait(Duration::from_secs(120));
+/// assert_ne!(patient, RetryPolicy::never());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    attempts: NonZeroU32,
+    backoff: Backoff,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        let backoff = Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(30) };
+        Self { attempts: NonZeroU32::MIN.saturating_add(2), backoff }
+    }
+}
+
+impl RetryPolicy {
+    /// Creates the default policy: three attempts, one second and then two apart, half of that at random.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Creates a policy of a single attempt.
+    ///
+    /// An idle connection that turns out to be closed and a token that the server refuses are replaced all the same.
+    pub fn never() -> Self {
+        Self { attempts: NonZeroU32::MIN, ..Self::default() }
+    }
+
+    /// Sets the number of attempts, the first one included. Default: 3.
+    #[must_use]
+    pub fn with_attempts(mut self, attempts: NonZeroU32) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
+    /// Sets the wait after the first failure; it doubles after each. Default: 1 second.
+    #[must_use]
+    pub fn with_first_wait(mut self, wait: Duration) -> Self {
+        self.backoff.first = wait;
+        self
+    }
+
+    /// Sets the longest wait between two attempts. Default: 30 seconds.
+    #[must_use]
+    pub fn with_longest_wait(mut self, wait: Duration) -> Self {
+        self.backoff.cap = wait;
+        self
+    }
+
+    /// Returns how long to wait before the next attempt after `failures` of them, or `None` when that was the last.
+    pub(crate) fn wait(&self, failures: u32) -> Option<Duration> {
+        (failures < self.attempts.get()).then(|| self.backoff.wait(failures))
+    }
+}
 
 /// Waits that double from `first` up to `cap`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

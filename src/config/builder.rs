@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::draft::{Draft, PlatformRoots, Root};
+use super::limits::{ConnectionReuse, SendingLimits};
 use super::problem::ConfigError;
 use super::server::{Chunking, InitialResponse, MailServerConfig, Tls};
 use super::timeouts::Timeouts;
@@ -110,6 +111,18 @@ impl<T> ServerBuilder<T> {
     /// Sets whether the token goes on the line of the AUTH command. Default: [`InitialResponse::WhenShort`].
     pub fn initial_response(mut self, initial_response: InitialResponse) -> Self {
         self.draft.initial_response = initial_response;
+        self
+    }
+
+    /// Sets how much the mailbox may send. Default: no limit; [`SendingLimits::exchange_online`] for Exchange Online.
+    pub fn limits(mut self, limits: SendingLimits) -> Self {
+        self.draft.limits.whole = Some(limits);
+        self
+    }
+
+    /// Sets how long a connection is kept for the next message.
+    pub fn reuse(mut self, reuse: ConnectionReuse) -> Self {
+        self.draft.reuse = reuse;
         self
     }
 

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::host::{self, Host};
+use super::limits::{ConnectionReuse, SendingLimits, WhenReached};
 use super::mailbox;
 use super::problem::{ConfigError, ConfigProblem, Problems};
 use super::server::{Chunking, InitialResponse, MailProvider, MailServerConfig, Tls};
@@ -44,7 +45,34 @@ pub(crate) struct Draft {
     pub(crate) chunking: Option<Chunking>,
     pub(crate) initial_response: InitialResponse,
     pub(crate) refresh_margin: Option<Duration>,
+    pub(crate) limits: LimitsDraft,
+    pub(crate) reuse: ConnectionReuse,
     pub(crate) problems: Problems,
+}
+
+/// Sending limits as entered; what was not entered is the provider's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LimitsDraft {
+    pub(crate) whole: Option<SendingLimits>,
+    pub(crate) messages_per_minute: Option<NonZeroU32>,
+    pub(crate) recipients_per_day: Option<NonZeroU32>,
+    pub(crate) recipients_per_message: Option<NonZeroU32>,
+    pub(crate) when_reached: Option<WhenReached>,
+}
+
+impl LimitsDraft {
+    fn complete(self, provider: MailProvider) -> SendingLimits {
+        let default = match provider {
+            MailProvider::Exchange(_) => SendingLimits::exchange_online(),
+            MailProvider::Other => SendingLimits::new(),
+        };
+        let limits = self.whole.unwrap_or(default);
+        limits
+            .with_messages_per_minute(self.messages_per_minute.or(limits.messages_per_minute()))
+            .with_recipients_per_day(self.recipients_per_day.or(limits.recipients_per_day()))
+            .with_recipients_per_message(self.recipients_per_message.or(limits.recipients_per_message()))
+            .with_when_reached(self.when_reached.unwrap_or(limits.when_reached()))
+    }
 }
 
 /// Whether the operating system's root certificates are trusted.
@@ -107,6 +135,7 @@ impl Draft {
             .as_deref()
             .and_then(|given| found.accept(mailbox::mailbox("test_recipient", given)));
         found.extend(self.timeouts.problems());
+        found.extend(self.reuse.problems());
         let hello_name = found.accept(host::hello_name(self.hello_name.as_deref().unwrap_or("[127.0.0.1]")));
         let refresh_margin = found.accept(refresh_margin(self.refresh_margin));
         let provider = self.provider(host.as_ref());
@@ -131,6 +160,8 @@ impl Draft {
                 initial_response: self.initial_response,
                 refresh_margin: refresh_margin?,
                 provider,
+                limits: self.limits.complete(provider),
+                reuse: self.reuse,
             })
         })();
         self.problems.extend_new(found);

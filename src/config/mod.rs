@@ -4,6 +4,7 @@ mod builder;
 mod draft;
 mod host;
 mod keys;
+mod limits;
 mod mailbox;
 mod problem;
 mod read;
@@ -12,6 +13,7 @@ mod timeouts;
 mod value;
 
 pub use builder::ServerBuilder;
+pub use limits::{ConnectionReuse, SendingLimits, WhenReached};
 pub use problem::{ConfigError, ConfigProblem};
 pub use server::{AuthenticationMethod, Chunking, InitialResponse, MailProvider, MailServerConfig, Tls};
 pub use timeouts::Timeouts;

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, Error};
 
-use super::draft::{Draft, PlatformRoots, Root};
+use super::draft::{Draft, LimitsDraft, PlatformRoots, Root};
 use super::keys::Keys;
+use super::limits::{ConnectionReuse, WhenReached};
 use super::problem::ConfigProblem;
 use super::server::{Chunking, InitialResponse, MailServerConfig, Tls};
 use super::timeouts::Timeouts;
@@ -19,6 +20,8 @@ const TLS: &[(&str, Tls)] =
 const CHUNKING: &[(&str, Chunking)] = &[("auto", Chunking::Auto), ("off", Chunking::Off)];
 const INITIAL_RESPONSE: &[(&str, InitialResponse)] =
     &[("when-short", InitialResponse::WhenShort), ("always", InitialResponse::Always)];
+
+const WHEN_REACHED: &[(&str, WhenReached)] = &[("wait", WhenReached::Wait), ("fail", WhenReached::Fail)];
 
 /// Root certificates of a whole country fit into this.
 const LARGEST_ROOTS: u64 = 4 << 20;
@@ -37,10 +40,12 @@ impl Draft {
             username: text(keys, "username", "enter the name that signs in"),
             timeouts: timeouts(keys),
             hello_name: text(keys, "hello_name", "enter this machine's DNS name"),
-            max_connections: max_connections(keys),
+            max_connections: positive(keys, "max_connections"),
             chunking: keys.choice("chunking", CHUNKING),
             initial_response: keys.choice("initial_response", INITIAL_RESPONSE).unwrap_or_default(),
             refresh_margin: keys.duration("refresh_margin"),
+            limits: limits(keys),
+            reuse: reuse(keys),
             ..Self::default()
         };
         if let Some(path) = keys.text("root_certificates", "enter the path of a PEM file") {
@@ -61,13 +66,37 @@ fn minimum_tls(keys: &mut Keys<'_>) -> Option<String> {
     }
 }
 
-fn max_connections(keys: &mut Keys<'_>) -> Option<NonZeroU32> {
-    let mend = "enter how many connections may be open at once, at least 1";
-    let connections = keys.integer::<u32>("max_connections", mend)?;
-    keys.accept(
-        NonZeroU32::new(connections)
-            .ok_or_else(|| ConfigProblem::new("max_connections", mend).showing(connections)),
-    )
+fn positive(keys: &mut Keys<'_>, key: &'static str) -> Option<NonZeroU32> {
+    let mend = "enter a number from 1 on";
+    let number = keys.integer::<u32>(key, mend)?;
+    keys.accept(NonZeroU32::new(number).ok_or_else(|| ConfigProblem::new(key, mend).showing(number)))
+}
+
+fn limits(keys: &mut Keys<'_>) -> LimitsDraft {
+    let Some(table) = keys.table("limits") else { return LimitsDraft::default() };
+    let mut limits = Keys::new(table);
+    let draft = LimitsDraft {
+        whole: None,
+        messages_per_minute: positive(&mut limits, "messages_per_minute"),
+        recipients_per_day: positive(&mut limits, "recipients_per_day"),
+        recipients_per_message: positive(&mut limits, "recipients_per_message"),
+        when_reached: limits.choice("when_reached", WHEN_REACHED),
+    };
+    keys.add_within("limits", limits.finish());
+    draft
+}
+
+fn reuse(keys: &mut Keys<'_>) -> ConnectionReuse {
+    let mut reuse = ConnectionReuse::new();
+    if let Some(table) = keys.table("reuse") {
+        let mut times = Keys::new(table);
+        reuse = reuse
+            .with_idle(times.duration("idle").unwrap_or(reuse.idle()))
+            .with_age(times.duration("age").unwrap_or(reuse.age()))
+            .with_messages(positive(&mut times, "messages"));
+        keys.add_within("reuse", times.finish());
+    }
+    reuse
 }
 
 fn timeouts(keys: &mut Keys<'_>) -> Timeouts {

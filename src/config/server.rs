@@ -7,6 +7,7 @@ use lettre::message::Mailbox;
 
 use super::builder::ServerBuilder;
 use super::host::Host;
+use super::limits::{ConnectionReuse, SendingLimits};
 use super::timeouts::Timeouts;
 use crate::cloud::Cloud;
 use crate::tls::TlsSettings;
@@ -120,6 +121,8 @@ pub struct MailServerConfig {
     pub(super) initial_response: InitialResponse,
     pub(super) refresh_margin: Duration,
     pub(super) provider: MailProvider,
+    pub(super) limits: SendingLimits,
+    pub(super) reuse: ConnectionReuse,
 }
 
 impl MailServerConfig {
@@ -202,6 +205,16 @@ impl MailServerConfig {
     /// Returns how long before its expiry a token stops being used.
     pub fn refresh_margin(&self) -> Duration {
         self.refresh_margin
+    }
+
+    /// Returns how much the mailbox may send.
+    pub fn limits(&self) -> &SendingLimits {
+        &self.limits
+    }
+
+    /// Returns how long a connection is kept for the next message.
+    pub fn reuse(&self) -> &ConnectionReuse {
+        &self.reuse
     }
 
     /// Returns whose mail server it is.

@@ -1,4 +1,4 @@
-//! An app registered with an authorization server: endpoint, identity, HTTP. Knows no grant (see the grants' own files).
+//! An app registered with an authorization server: endpoint, identity, HTTP. Knows no grant.
 
 use std::fmt;
 use std::sync::Arc;

@@ -152,8 +152,8 @@ impl Attempt<'_> {
     }
 
     fn answer(&self, body: Option<&ErrorBody>, exchange: &Exchange) -> ServerAnswer {
-        let mut answer = ServerAnswer::default();
-        answer.status = exchange.status.map(|status| status.as_u16());
+        let status = exchange.status.map(|status| status.as_u16());
+        let mut answer = ServerAnswer { status, ..ServerAnswer::default() };
         let Some(body) = body else { return answer };
         let text = |value: &Value| value.as_str().map(|text| self.redacted(text));
         answer.error = Some(self.redacted(&body.error));

@@ -1,11 +1,11 @@
 //! The default HTTP client, over `reqwest`: no redirects, no repeats, bounded bodies. Knows no deadline (see `client`).
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::http::{HttpClient, HttpError, HttpErrorKind, HttpFuture, HttpRequest, MOST_BODY_BYTES};
 use crate::tls::{TlsError, TlsSettings};
 
-#[derive(Debug)]
 pub(super) struct Transport(reqwest::Client);
 
 /// How to reach the endpoint.
@@ -42,6 +42,13 @@ impl Transport {
             builder = builder.no_proxy();
         }
         Ok(Self(builder.build()?))
+    }
+}
+
+impl fmt::Debug for Transport {
+    /// The client's own shows the proxies, which may have passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Transport")
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lettre::transport::smtp::client::AsyncSmtpConnection;
@@ -32,6 +33,24 @@ pub(crate) struct Endpoint {
     pub(crate) config: Arc<MailServerConfig>,
     pub(crate) tls: Arc<ClientConfig>,
     pub(crate) clock: Clock,
+    /// The server offers CHUNKING and was found not to know BDAT.
+    no_chunks: Arc<AtomicBool>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(config: MailServerConfig, tls: Arc<ClientConfig>, clock: Clock) -> Self {
+        Self { config: Arc::new(config), tls, clock, no_chunks: Arc::default() }
+    }
+
+    /// Tells whether messages go by DATA although the server offers CHUNKING.
+    pub(super) fn avoids_chunks(&self) -> bool {
+        self.no_chunks.load(Ordering::Relaxed)
+    }
+
+    /// Sends by DATA from now on.
+    pub(super) fn avoid_chunks(&self) {
+        self.no_chunks.store(true, Ordering::Relaxed);
+    }
 }
 
 /// An open connection.
@@ -301,7 +320,7 @@ async fn connect(endpoint: &Endpoint) -> Result<TcpStream, Failure> {
 
 /// Does the TLS handshake, checking the certificate against the host name of the settings.
 async fn handshake(endpoint: &Endpoint, plain: Box<dyn Transport>) -> Result<Box<dyn Transport>, Failure> {
-    let Endpoint { config, tls, clock } = endpoint;
+    let Endpoint { config, tls, clock, .. } = endpoint;
     let name = ServerName::try_from(config.host().to_owned())
         .map_err(|error| Failure::new(Phase::Tls, Cause::Tls(io::Error::other(error))))?;
     let limit = config.timeouts().tls();

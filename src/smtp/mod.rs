@@ -7,6 +7,8 @@ pub(crate) mod capabilities;
 pub(crate) mod command;
 pub(crate) mod connection;
 pub(crate) mod content;
+mod dsn;
+mod envelope;
 pub(crate) mod failure;
 mod phase;
 pub(crate) mod reply;
@@ -14,5 +16,7 @@ pub(crate) mod sasl;
 pub(crate) mod stream;
 pub(crate) mod transaction;
 
+pub use dsn::{Dsn, Notify, ReturnContent};
 pub use phase::Phase;
 pub use reply::{EnhancedStatusCode, Reply};
+pub use transaction::RecipientPolicy;

@@ -30,6 +30,8 @@ pub enum Phase {
     Rcpt,
     /// DATA and its reply, before the message.
     Data,
+    /// BDAT refused by a server that offers it (RFC 3030).
+    Chunk,
     /// Writing the message.
     Body,
     /// Waiting for the server's verdict on the message.
@@ -55,6 +57,7 @@ impl fmt::Display for Phase {
             Self::Mail => "MAIL",
             Self::Rcpt => "RCPT",
             Self::Data => "DATA",
+            Self::Chunk => "BDAT",
             Self::Body => "message transfer",
             Self::FinalReply => "verdict on the message",
             Self::Reset => "RSET",

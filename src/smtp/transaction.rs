@@ -1,14 +1,25 @@
 //! One mail transaction (RFC 5321 §3.3) over a connection: MAIL, RCPT and DATA in one flight where PIPELINING is offered
-//! (RFC 2920), then the message. Says for each recipient what the server said, and whether the message can have arrived.
+//! (RFC 2920), then the message; with CHUNKING (RFC 3030) everything in one. Says for each recipient what the server said,
+//! and whether the message can have arrived.
 
-use lettre::address::Envelope;
+use std::time::Duration;
 
-use super::command::{self, Parameters};
+use lettre::Address;
+
 use super::connection::Connection;
-use super::content::Content;
+use super::content::{Content, Encoder};
+use super::dsn::Dsn;
+use super::envelope::{Commands, EnvelopeReplies};
 use super::failure::{Cause, Failure, ReplyFault};
 use super::phase::Phase;
 use super::reply::Reply;
+use crate::config::Chunking;
+
+/// A message of more octets is sent only after the server has accepted somebody: a refusal then costs no upload.
+const LARGEST_UNASKED: u64 = 64 * 1024;
+
+/// Commands and message that fit into one TLS record (RFC 8446 §5.1) are joined and written at once.
+const ONE_RECORD: usize = 16 * 1024;
 
 /// Octets of a message that are prepared at a time; a smaller message goes out in one write.
 const PIECE: usize = 32 * 1024;
@@ -40,18 +51,25 @@ pub(crate) enum Certainty {
     Unknown,
 }
 
-/// What came of MAIL, RCPT and DATA.
-struct EnvelopeReplies {
-    mail: Reply,
-    recipients: Vec<Reply>,
-    /// `None` when DATA was not sent.
-    data: Option<Reply>,
+/// What to submit, and to whom.
+#[derive(Clone, Copy)]
+pub(crate) struct Order<'a> {
+    pub(crate) from: Option<&'a Address>,
+    pub(crate) recipients: &'a [Address],
+    pub(crate) content: &'a Content<'a>,
+    pub(crate) policy: RecipientPolicy,
+    pub(crate) dsn: Option<&'a Dsn>,
 }
 
-impl EnvelopeReplies {
-    fn has_recipient(&self) -> bool {
-        self.mail.is_positive() && self.recipients.iter().any(Reply::is_positive)
-    }
+/// What happens to a message when the server refuses some of its recipients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RecipientPolicy {
+    /// The others get it, and the refused ones are reported. The default.
+    #[default]
+    AcceptSome,
+    /// Nobody gets it; costs one round trip more.
+    AllOrNothing,
 }
 
 impl From<Failure> for Undelivered {
@@ -61,11 +79,15 @@ impl From<Failure> for Undelivered {
 }
 
 impl Undelivered {
-    fn refused(phase: Phase, reply: Reply) -> Self {
+    pub(super) fn refused(phase: Phase, reply: Reply) -> Self {
         Failure::new(phase, Cause::Refused(reply)).into()
     }
 
-    fn with_recipients(mut self, recipients: Vec<Reply>) -> Self {
+    fn unknown(failure: Failure) -> Self {
+        Self { certainty: Certainty::Unknown, ..Self::from(failure) }
+    }
+
+    pub(super) fn with_recipients(mut self, recipients: Vec<Reply>) -> Self {
         self.recipients = recipients;
         self
     }
@@ -76,115 +98,168 @@ impl Connection {
     ///
     /// # Cancellation
     /// A dropped future leaves the connection unclean; whether the message arrived is then unknown.
-    pub(crate) async fn submit(
+    pub(crate) async fn submit(&mut self, order: &Order<'_>) -> Result<Delivery, Undelivered> {
+        let commands = self.commands(order).map_err(|cause| Failure::new(Phase::Preparation, cause))?;
+        self.in_transaction = true;
+        let Order { content, policy, .. } = order;
+        let chunks = self.sends_chunks();
+        let asks_first = *policy == RecipientPolicy::AllOrNothing;
+        if chunks && self.capabilities.pipelining && !asks_first && content.wire_size() <= LARGEST_UNASKED {
+            return self.single_flight(commands, content).await;
+        }
+        let replies = match self.capabilities.pipelining {
+            true => self.envelope_in_one_flight(&commands, chunks || asks_first).await?,
+            false => self.envelope_step_by_step(&commands).await?,
+        };
+        if !replies.may_proceed(*policy) {
+            return Err(self.abandon(replies).await);
+        }
+        if chunks {
+            return self.chunk(content, replies.recipients).await;
+        }
+        let data = match replies.data {
+            Some(data) => data,
+            None => {
+                let limit = self.endpoint.config.timeouts().data();
+                match self.command(Phase::Data, b"DATA\r\n", limit).await {
+                    Ok(data) => data,
+                    Err(failure) => {
+                        return Err(Undelivered::from(failure).with_recipients(replies.recipients));
+                    }
+                }
+            }
+        };
+        if data.code() != 354 {
+            return Err(self.abandon(EnvelopeReplies { data: Some(data), ..replies }).await);
+        }
+        let verdict = self.message(content).await;
+        self.conclude(replies.recipients, verdict)
+    }
+
+    /// Tells whether messages go out by BDAT on this connection.
+    fn sends_chunks(&self) -> bool {
+        self.capabilities.chunking
+            && self.endpoint.config.chunking() == Chunking::Auto
+            && !self.endpoint.avoids_chunks()
+    }
+
+    /// MAIL, every RCPT, BDAT and the message in one write: one round trip (RFC 2920, RFC 3030 §4.2).
+    async fn single_flight(
         &mut self,
-        envelope: &Envelope,
+        commands: Commands,
         content: &Content<'_>,
     ) -> Result<Delivery, Undelivered> {
-        let (mail, recipients) =
-            self.commands(envelope, content).map_err(|cause| Failure::new(Phase::Preparation, cause))?;
-        self.in_transaction = true;
-        let replies = match self.capabilities.pipelining {
-            true => self.envelope_in_one_flight(&mail, &recipients).await?,
-            false => self.envelope_step_by_step(&mail, &recipients).await?,
-        };
-        match &replies.data {
-            Some(data) if data.code() == 354 && replies.has_recipient() => {
-                let verdict = self.message(content).await;
-                self.conclude(replies.recipients, verdict)
-            }
-            _ => Err(self.abandon(replies).await),
-        }
-    }
-
-    /// Asks whether the server would take mail from and to these addresses, and sends none.
-    pub(super) fn commands(
-        &self,
-        envelope: &Envelope,
-        content: &Content<'_>,
-    ) -> Result<(Vec<u8>, Vec<Vec<u8>>), Cause> {
-        let parameters = Parameters::for_message(envelope, content, &self.capabilities)?;
-        let mut mail = Vec::with_capacity(128);
-        command::mail(&mut mail, envelope.from(), parameters)?;
-        let recipients = envelope.to().iter().map(|to| {
-            let mut line = Vec::with_capacity(64);
-            command::rcpt(&mut line, to).map(|()| line)
-        });
-        Ok((mail, recipients.collect::<Result<_, _>>()?))
-    }
-
-    async fn envelope_in_one_flight(
-        &mut self,
-        mail: &[u8],
-        recipients: &[Vec<u8>],
-    ) -> Result<EnvelopeReplies, Undelivered> {
         let timeouts = *self.endpoint.config.timeouts();
-        let mut group = mail.to_vec();
-        recipients.iter().for_each(|line| group.extend_from_slice(line));
-        group.extend_from_slice(b"DATA\r\n");
-        self.owed += u32::try_from(recipients.len()).unwrap_or(u32::MAX).saturating_add(2);
+        let mut group = commands.joined();
+        group.extend_from_slice(format!("BDAT {} LAST\r\n", content.wire_size()).as_bytes());
+        self.owe(commands.recipients.len() + 2);
+        let verbatim = content.verbatim();
+        let separate = verbatim.filter(|body| group.len() + body.len() > ONE_RECORD);
+        match (separate, verbatim) {
+            // Copying a body that needs a record of its own anyway would gain nothing.
+            (Some(_), _) => {}
+            (None, Some(body)) => group.extend_from_slice(body),
+            (None, None) => drop(content.plain().fill(&mut group, usize::MAX)),
+        }
         self.write_or_last_words(Phase::Mail, &group, timeouts.envelope()).await?;
-
-        let mail = self.read(Phase::Mail, timeouts.envelope()).await?;
-        let mut replies = Vec::with_capacity(recipients.len());
-        for _ in recipients {
-            match self.read(Phase::Rcpt, timeouts.envelope()).await {
-                Ok(reply) => replies.push(reply),
-                Err(failure) => return Err(Undelivered::from(failure).with_recipients(replies)),
-            }
+        if let Some(body) = separate {
+            self.write_or_last_words(Phase::Body, body, timeouts.body_progress()).await?;
         }
-        match self.read(Phase::Data, timeouts.data()).await {
-            Ok(data) => Ok(EnvelopeReplies { mail, recipients: replies, data: Some(data) }),
-            Err(failure) => Err(Undelivered::from(failure).with_recipients(replies)),
+        // From here on the server may have the whole message, until a reply says that it has no use for it.
+        self.flush_and_listen(Phase::FinalReply, timeouts.body_progress()).await?;
+        let replies = match self.envelope_replies(&commands, timeouts.envelope()).await {
+            Ok(replies) => replies,
+            Err(undelivered) => return Err(Undelivered { certainty: Certainty::Unknown, ..undelivered }),
+        };
+        if replies.lost {
+            return Err(replies.refusal());
+        }
+        let verdict = self.read(Phase::FinalReply, timeouts.final_reply()).await;
+        if !replies.has_recipient() {
+            // Whatever was said about the message, or not: it has nowhere to go.
+            self.in_transaction = match verdict {
+                Ok(verdict) => verdict.code() == 421 || (replies.mail.is_positive() && !self.reset().await),
+                Err(_) => true,
+            };
+            return Err(replies.refusal());
+        }
+        let verdict = verdict.map_err(Undelivered::unknown);
+        self.conclude_chunk(replies.recipients, verdict)
+    }
+
+    /// The message by BDAT, once the server has accepted somebody.
+    async fn chunk(
+        &mut self,
+        content: &Content<'_>,
+        recipients: Vec<Reply>,
+    ) -> Result<Delivery, Undelivered> {
+        let verdict = self.chunk_verdict(content).await;
+        self.conclude_chunk(recipients, verdict)
+    }
+
+    async fn chunk_verdict(&mut self, content: &Content<'_>) -> Result<Reply, Undelivered> {
+        let head = format!("BDAT {} LAST\r\n", content.wire_size());
+        self.owe(1);
+        let stall = self.endpoint.config.timeouts().body_progress();
+        match content.verbatim() {
+            Some(body) => {
+                self.write_or_last_words(Phase::Body, head.as_bytes(), stall).await?;
+                self.write_or_last_words(Phase::Body, body, stall).await?;
+            }
+            None => self.write_pieces(content.plain(), head.into_bytes()).await?,
+        }
+        self.final_reply().await
+    }
+
+    /// A server that offers CHUNKING and does not know BDAT has not read the message as one.
+    fn conclude_chunk(
+        &mut self,
+        recipients: Vec<Reply>,
+        verdict: Result<Reply, Undelivered>,
+    ) -> Result<Delivery, Undelivered> {
+        match verdict {
+            Ok(reply) if matches!(reply.code(), 500..=504) => {
+                // The octets of the message may be taken for commands: nothing more is said on this connection.
+                self.endpoint.avoid_chunks();
+                Err(Undelivered::refused(Phase::Chunk, reply).with_recipients(recipients))
+            }
+            verdict => self.conclude(recipients, verdict),
         }
     }
 
-    async fn envelope_step_by_step(
-        &mut self,
-        mail: &[u8],
-        recipients: &[Vec<u8>],
-    ) -> Result<EnvelopeReplies, Undelivered> {
-        let timeouts = *self.endpoint.config.timeouts();
-        let mail = self.command(Phase::Mail, mail, timeouts.envelope()).await?;
-        let mut replies =
-            EnvelopeReplies { mail, recipients: Vec::with_capacity(recipients.len()), data: None };
-        if !replies.mail.is_positive() {
-            return Ok(replies);
-        }
-        for line in recipients {
-            match self.command(Phase::Rcpt, line, timeouts.envelope()).await {
-                Ok(reply) => replies.recipients.push(reply),
-                Err(failure) => return Err(Undelivered::from(failure).with_recipients(replies.recipients)),
-            }
-        }
-        if replies.has_recipient() {
-            match self.command(Phase::Data, b"DATA\r\n", timeouts.data()).await {
-                Ok(reply) => replies.data = Some(reply),
-                Err(failure) => return Err(Undelivered::from(failure).with_recipients(replies.recipients)),
-            }
-        }
-        Ok(replies)
+    pub(super) fn owe(&mut self, replies: usize) {
+        self.owed = self.owed.saturating_add(u32::try_from(replies).unwrap_or(u32::MAX));
     }
 
     /// Sends the message after a `354` and returns the verdict.
     async fn message(&mut self, content: &Content<'_>) -> Result<Reply, Undelivered> {
-        let timeouts = *self.endpoint.config.timeouts();
-        self.owed += 1;
-        let mut encoder = content.dotted();
-        let mut piece =
-            Vec::with_capacity(PIECE.min(usize::try_from(content.wire_size()).unwrap_or(PIECE) + 64));
+        self.owe(1);
+        self.write_pieces(content.dotted(), Vec::new()).await?;
+        self.final_reply().await
+    }
+
+    /// Writes a message behind `piece` in pieces of bounded size.
+    async fn write_pieces(
+        &mut self,
+        mut encoder: Encoder<'_>,
+        mut piece: Vec<u8>,
+    ) -> Result<(), Undelivered> {
+        let stall = self.endpoint.config.timeouts().body_progress();
         loop {
-            piece.clear();
             let more = encoder.fill(&mut piece, PIECE);
-            self.write_or_last_words(Phase::Body, &piece, timeouts.body_progress()).await?;
+            self.write_or_last_words(Phase::Body, &piece, stall).await?;
             if !more {
-                break;
+                return Ok(());
             }
+            piece.clear();
         }
-        // From here on the server may have the whole message.
-        let unknown = |failure| Undelivered { certainty: Certainty::Unknown, ..Undelivered::from(failure) };
-        self.flush(Phase::FinalReply, timeouts.body_progress()).await.map_err(unknown)?;
-        self.read(Phase::FinalReply, timeouts.final_reply()).await.map_err(unknown)
+    }
+
+    /// Waits for the verdict. From here on the server may have the whole message.
+    async fn final_reply(&mut self) -> Result<Reply, Undelivered> {
+        let timeouts = *self.endpoint.config.timeouts();
+        self.flush_and_listen(Phase::FinalReply, timeouts.body_progress()).await?;
+        self.read(Phase::FinalReply, timeouts.final_reply()).await.map_err(Undelivered::unknown)
     }
 
     fn conclude(
@@ -215,38 +290,22 @@ impl Connection {
 
     /// Brings the connection back to where MAIL may follow, and says what was refused.
     async fn abandon(&mut self, replies: EnvelopeReplies) -> Undelivered {
-        let EnvelopeReplies { mail, recipients, data } = replies;
-        let closing = [Some(&mail), data.as_ref()]
-            .into_iter()
-            .flatten()
-            .chain(&recipients)
-            .any(|reply| reply.code() == 421);
-        let restored = match data.as_ref().map(Reply::code) {
-            _ if closing => false,
+        let restored = match replies.data.as_ref().map(Reply::code) {
+            _ if replies.is_closing() => false,
             // RFC 2920 §3.1: a server may say 354 although it has no recipient; it then gets an empty message.
-            Some(354) => self
-                .command(Phase::Body, b".\r\n", self.endpoint.config.timeouts().final_reply())
-                .await
-                .is_ok(),
+            Some(354) => {
+                let limit = self.endpoint.config.timeouts().final_reply();
+                self.command(Phase::Body, b".\r\n", limit).await.is_ok_and(|reply| !reply.is_positive())
+            }
             Some(code) if code < 400 => {
                 let failure = Failure::new(Phase::Data, Cause::Protocol(ReplyFault::Unexpected(code)));
-                return Undelivered::from(failure).with_recipients(recipients);
+                return Undelivered::from(failure).with_recipients(replies.recipients);
             }
-            _ if mail.is_positive() => self.reset().await,
-            _ => true,
+            // Even when MAIL was refused: Postfix remembers the size that was too large until RSET.
+            _ => self.reset().await,
         };
         self.in_transaction = !restored;
-        let refusal = match (mail.is_positive(), recipients.iter().any(Reply::is_positive), data) {
-            (false, ..) => (Phase::Mail, Some(mail)),
-            (true, false, _) => (Phase::Rcpt, recipients.first().cloned()),
-            (true, true, data) => (Phase::Data, data),
-        };
-        match refusal {
-            (phase, Some(reply)) => Undelivered::refused(phase, reply).with_recipients(recipients),
-            (phase, None) => {
-                Failure::new(phase, Cause::Unsendable("the envelope has no recipient".to_owned())).into()
-            }
-        }
+        replies.refusal()
     }
 
     async fn reset(&mut self) -> bool {
@@ -254,18 +313,25 @@ impl Connection {
         self.command(Phase::Reset, b"RSET\r\n", limit).await.is_ok_and(|reply| reply.is_positive())
     }
 
+    /// Writes commands and sends them off.
+    pub(super) async fn send(
+        &mut self,
+        phase: Phase,
+        bytes: &[u8],
+        stall: Duration,
+    ) -> Result<(), Undelivered> {
+        self.write_or_last_words(phase, bytes, stall).await?;
+        Ok(self.flush(phase, stall).await?)
+    }
+
     /// Writes, and on failure looks for the refusal that a server may send before it closes.
     async fn write_or_last_words(
         &mut self,
         phase: Phase,
         bytes: &[u8],
-        stall: std::time::Duration,
+        stall: Duration,
     ) -> Result<(), Undelivered> {
-        let written = match self.write_slowly(phase, bytes, stall).await {
-            Ok(()) if phase != Phase::Body => self.flush(phase, stall).await,
-            written => written,
-        };
-        let Err(failure) = written else { return Ok(()) };
+        let Err(failure) = self.write_slowly(phase, bytes, stall).await else { return Ok(()) };
         if matches!(failure.cause, Cause::Closed(_))
             && let Some(reply) = self.last_words(phase).await
             && !reply.is_positive()
@@ -273,5 +339,13 @@ impl Connection {
             return Err(Undelivered::refused(phase, reply));
         }
         Err(failure.into())
+    }
+
+    /// Sends off what ends with the message; a connection that broke is still read to its end.
+    async fn flush_and_listen(&mut self, phase: Phase, stall: Duration) -> Result<(), Undelivered> {
+        match self.flush(phase, stall).await {
+            Err(Failure { cause: Cause::Closed(_), .. }) | Ok(()) => Ok(()),
+            Err(failure) => Err(Undelivered::unknown(failure)),
+        }
     }
 }

@@ -5,11 +5,13 @@
 
 mod certificate;
 mod clock;
+mod entra;
 mod exchange;
 mod tokens;
 
 pub use certificate::{CertificateKind, ServerCertificate, TestAuthority};
 pub use clock::ManualClock;
+pub use entra::{FakeEntra, FakeEntraBuilder, ReceivedGrant, TokenFault};
 pub use exchange::{
     AuthAttempt, BodyCommand, ConnectionCounts, Extensions, FakeExchange, FakeExchangeBuilder, Fault,
     Handshake, Phase, ReceivedMessage, ReceivedRecipient, ScriptedFault, SessionRecord,

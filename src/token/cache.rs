@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use self::state::{Flight, Landing, State, Step};
 use super::{AccessToken, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest};
 use crate::clock::Clock;
+use crate::retry::jitter;
 
 mod state;
 
@@ -47,6 +48,7 @@ pub struct TokenCache {
     clock: Clock,
     margin: Duration,
     jitter: Duration,
+    fetch_deadline: Duration,
     state: Arc<Mutex<State>>,
 }
 
@@ -61,6 +63,7 @@ impl TokenCache {
             clock: Clock::system(),
             margin: Duration::from_secs(5 * 60),
             jitter: Duration::from_secs(30),
+            fetch_deadline: Duration::from_secs(3 * 60),
             state: Arc::default(),
         }
     }
@@ -88,6 +91,15 @@ impl TokenCache {
     #[must_use]
     pub fn jitter(mut self, most: Duration) -> Self {
         self.jitter = most;
+        self
+    }
+
+    /// Sets how long the provider may take before it is dropped, so that one hung request does not stop mail for ever.
+    ///
+    /// The providers of this crate have shorter deadlines of their own. Default: 3 minutes.
+    #[must_use]
+    pub fn fetch_deadline(mut self, deadline: Duration) -> Self {
+        self.fetch_deadline = deadline;
         self
     }
 
@@ -136,20 +148,26 @@ impl TokenCache {
         state.flight = Some(landing.clone());
         let flight = Flight {
             clock: self.clock.clone(),
-            early: self.margin + crate::retry::jitter(self.jitter),
+            early: self.margin + jitter(self.jitter),
             state: self.state.clone(),
             landing: Some(sender),
         };
-        let (provider, rejected) = (self.provider.clone(), request.rejected().cloned());
-        runtime.spawn(async move {
-            let mut request = TokenRequest::new().with_least_validity(least_validity);
-            if let Some(rejected) = &rejected {
-                request = request.with_rejected(rejected);
-            }
-            let result = provider.token(request).await;
-            flight.land(result);
-        });
+        runtime.spawn(self.clone().fly(flight, least_validity, request.rejected().cloned()));
         Ok(Boarding::Started(landing))
+    }
+
+    async fn fly(self, flight: Flight, least_validity: Duration, rejected: Option<AccessToken>) {
+        let mut request = TokenRequest::new().with_least_validity(least_validity);
+        if let Some(rejected) = &rejected {
+            request = request.with_rejected(rejected);
+        }
+        let deadline = self.clock.moment().after(self.fetch_deadline);
+        let result = self.clock.until(deadline, self.provider.token(request)).await;
+        flight.land(result.unwrap_or_else(|_elapsed| {
+            let seconds = self.fetch_deadline.as_secs();
+            let message = format!("the token provider did not answer within {seconds} seconds");
+            Err(TokenError::new(TokenErrorKind::Unavailable, message))
+        }));
     }
 }
 
@@ -170,12 +188,13 @@ impl TokenProvider for TokenCache {
 
 impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { provider, clock, margin, jitter, state: _ } = self;
+        let Self { provider, clock, margin, jitter, fetch_deadline, state: _ } = self;
         f.debug_struct("TokenCache")
             .field("provider", provider)
             .field("clock", clock)
             .field("margin", margin)
             .field("jitter", jitter)
+            .field("fetch_deadline", fetch_deadline)
             .finish_non_exhaustive()
     }
 }

@@ -1,5 +1,7 @@
 //! The mailer: carries submissions over the pool's connections and says what became of each. Parses nothing.
 
+mod delivery;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,12 +13,12 @@ use crate::authentication::{Authentication, Method};
 use crate::clock::{Clock, Moment};
 use crate::config::{ConfigError, ConfigProblem, MailServerConfig, Problems, Tls};
 use crate::error::Error;
-use crate::outcome::{Refusal, Submission};
-use crate::pool::{Checkout, Origin, Pool};
+use crate::limits::Limiter;
+use crate::outcome::Submission;
+use crate::pool::{Pool, PoolStatus};
+use crate::retry::RetryPolicy;
 use crate::smtp::connection::Endpoint;
-use crate::smtp::content::Content;
-use crate::smtp::failure::{Cause, Failure};
-use crate::smtp::transaction::{Certainty, Undelivered};
+use crate::smtp::{Dsn, RecipientPolicy};
 use crate::token::TokenCache;
 
 /// Sends messages through one mailbox; cheap to clone, clones share connections and tokens.
@@ -40,6 +42,45 @@ pub struct Mailer(Arc<Inner>);
 struct Inner {
     endpoint: Endpoint,
     pool: Pool,
+    limiter: Limiter,
+    retry: RetryPolicy,
+}
+
+/// What may differ from one submission to the next.
+///
+/// ```
+/// use smtp_oauth::{Dsn, Notify, RecipientPolicy, SubmitOptions};
+///
+/// let options = SubmitOptions::new()
+///     .recipients(RecipientPolicy::AllOrNothing)
+///     .dsn(Dsn::new().notify([Notify::Failure]));
+/// # let _ = options;
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubmitOptions {
+    recipients: RecipientPolicy,
+    dsn: Option<Dsn>,
+}
+
+impl SubmitOptions {
+    /// Creates the default options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets what happens when some recipients are refused. Default: the others get the message.
+    #[must_use]
+    pub fn recipients(mut self, policy: RecipientPolicy) -> Self {
+        self.recipients = policy;
+        self
+    }
+
+    /// Asks for delivery status notifications. Default: what the server does by itself.
+    #[must_use]
+    pub fn dsn(mut self, dsn: Dsn) -> Self {
+        self.dsn = Some(dsn);
+        self
+    }
 }
 
 /// Sets up a [`Mailer`].
@@ -48,6 +89,7 @@ pub struct MailerBuilder {
     config: MailServerConfig,
     authentication: Option<Authentication>,
     clock: Clock,
+    retry: RetryPolicy,
 }
 
 impl MailerBuilder {
@@ -65,12 +107,19 @@ impl MailerBuilder {
         self
     }
 
+    /// Sets how often a submission is tried again when that is safe. Default: [`RetryPolicy::new`].
+    #[must_use]
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
     /// Builds the mailer; opens no connection and asks for no token.
     ///
     /// # Errors
     /// [`ConfigError`] with every problem: no authentication, OAuth without TLS, root certificates that cannot be used.
     pub fn build(self) -> Result<Mailer, ConfigError> {
-        let Self { config, authentication, clock } = self;
+        let Self { config, authentication, clock, retry } = self;
         let mut problems = Problems::default();
         if authentication.is_none() {
             problems.push(ConfigProblem::new(
@@ -94,9 +143,10 @@ impl MailerBuilder {
         }
         let (authentication, tls) = problems.finish(authentication.zip(tls.ok()))?;
         let authentication = cached(authentication, &config, &clock);
-        let endpoint = Endpoint { config: Arc::new(config), tls, clock };
+        let limiter = Limiter::new(config.limits(), clock.clone());
+        let endpoint = Endpoint::new(config, tls, clock);
         let pool = Pool::new(endpoint.clone(), authentication);
-        Ok(Mailer(Arc::new(Inner { endpoint, pool })))
+        Ok(Mailer(Arc::new(Inner { endpoint, pool, limiter, retry })))
     }
 }
 
@@ -115,7 +165,12 @@ fn cached(authentication: Authentication, config: &MailServerConfig, clock: &Clo
 impl Mailer {
     /// Starts a mailer for a validated configuration or profile.
     pub fn builder(config: impl Into<MailServerConfig>) -> MailerBuilder {
-        MailerBuilder { config: config.into(), authentication: None, clock: Clock::system() }
+        MailerBuilder {
+            config: config.into(),
+            authentication: None,
+            clock: Clock::system(),
+            retry: RetryPolicy::new(),
+        }
     }
 
     /// Returns the settings this mailer was built with.
@@ -146,38 +201,39 @@ impl Mailer {
     /// # Cancellation
     /// As for [`submit`](Self::submit).
     pub async fn submit_raw(&self, envelope: &Envelope, message: &[u8]) -> Result<Submission, Error> {
-        let content = Content::new(message);
-        let deadline = self.deadline();
-        let mut checkout = self.0.pool.checkout(deadline).await?;
-        loop {
-            let origin = checkout.origin;
-            match self.attempt(checkout, envelope, &content).await {
-                Ok(submission) => return Ok(submission),
-                // The server had closed the idle connection before it accepted anything: all that was lost is a
-                // connection, so the message cannot arrive twice. Each round uses up one that was idle.
-                Err(undelivered) if origin == Origin::Reused && is_stale(&undelivered) => {
-                    checkout = self.0.pool.checkout(deadline).await?;
-                }
-                Err(Undelivered { failure, recipients, certainty }) => {
-                    let error = Error::from(failure).with_refused(Refusal::list(envelope.to(), recipients));
-                    return Err(match certainty {
-                        Certainty::NotDelivered => error,
-                        Certainty::Unknown => error.into_indeterminate(),
-                    });
-                }
-            }
-        }
+        self.submit_with(envelope, message, &SubmitOptions::default()).await
     }
 
-    async fn attempt(
+    /// Submits a message that is already formatted, with options.
+    ///
+    /// # Errors
+    /// As for [`submit`](Self::submit).
+    ///
+    /// # Cancellation
+    /// As for [`submit`](Self::submit).
+    pub async fn submit_with(
         &self,
-        mut checkout: Checkout,
         envelope: &Envelope,
-        content: &Content<'_>,
-    ) -> Result<Submission, Undelivered> {
-        let result = checkout.connection.submit(envelope, content).await;
-        self.0.pool.park(checkout);
-        result.map(|delivery| Submission::new(envelope.to(), delivery.recipients, delivery.verdict))
+        message: &[u8],
+        options: &SubmitOptions,
+    ) -> Result<Submission, Error> {
+        self.0.deliver(envelope, message, options).await
+    }
+
+    /// Returns how the connections are used at the moment.
+    pub fn pool_status(&self) -> PoolStatus {
+        self.0.pool.status()
+    }
+
+    /// Closes the mailer and its clones: waits for submissions under way, says QUIT on idle connections.
+    ///
+    /// Submissions that wait for a connection, and later ones, fail with [`Closed`](crate::ErrorKind::Closed). Waits no
+    /// longer than [`Timeouts::total`](crate::Timeouts::total).
+    ///
+    /// # Cancellation
+    /// A dropped future leaves the mailer closed; submissions under way go on.
+    pub async fn close(&self) {
+        self.0.pool.close(self.0.deadline()).await;
     }
 
     /// Checks that a connection can be made and signed in to, and closes it again; sends nothing.
@@ -188,7 +244,7 @@ impl Mailer {
     /// # Cancellation
     /// A dropped future closes the connection.
     pub async fn verify(&self) -> Result<(), Error> {
-        let checkout = self.0.pool.checkout_new(self.deadline()).await?;
+        let checkout = self.0.pool.checkout_new(self.0.deadline()).await?;
         checkout.connection.quit().await;
         Ok(())
     }
@@ -211,9 +267,11 @@ impl Mailer {
             .map_err(|_| Error::unsendable("the test message cannot be built from these addresses"))?;
         self.submit(&message).await
     }
+}
 
+impl Inner {
     fn deadline(&self) -> Moment {
-        self.0.endpoint.clock.moment().after(self.config().timeouts().total())
+        self.endpoint.clock.moment().after(self.endpoint.config.timeouts().total())
     }
 }
 
@@ -238,17 +296,6 @@ fn test_message(
         .body(text)
 }
 
-/// Tells whether an idle connection turned out to be closed before the server accepted anything.
-fn is_stale(undelivered: &Undelivered) -> bool {
-    let Undelivered { failure: Failure { phase: _, cause }, recipients, certainty } = undelivered;
-    let closed = match cause {
-        Cause::Closed(_) => true,
-        Cause::Refused(reply) => reply.code() == 421,
-        _ => false,
-    };
-    closed && recipients.is_empty() && *certainty == Certainty::NotDelivered
-}
-
 impl AsyncTransport for Mailer {
     type Ok = Submission;
     type Error = Error;
@@ -270,7 +317,7 @@ impl AsyncTransport for Mailer {
 
 impl fmt::Debug for Mailer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { endpoint, pool: _ } = &*self.0;
+        let Inner { endpoint, pool: _, limiter: _, retry: _ } = &*self.0;
         f.debug_struct("Mailer")
             .field("host", &endpoint.config.host())
             .field("port", &endpoint.config.port())

@@ -1,0 +1,232 @@
+//! The token endpoint of the fake: what it knows, and how it judges a request. Writes no body (see `answer`).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use wiremock::{Request, Respond, ResponseTemplate};
+
+use super::refusal::Refusal;
+use super::{FakeEntraBuilder, TokenFault, answer};
+use crate::clock::Clock;
+use crate::testing::IssuedTokens;
+
+#[derive(Clone)]
+pub(super) struct Endpoint(Arc<Mutex<State>>);
+
+pub(super) struct State {
+    pub(super) clock: Clock,
+    pub(super) tokens: IssuedTokens,
+    pub(super) tenant: String,
+    pub(super) client_id: String,
+    pub(super) client_secret: Option<String>,
+    pub(super) account: String,
+    pub(super) token_lifetime: Duration,
+    pub(super) token_length: usize,
+    pub(super) rotates: bool,
+    pub(super) refresh_tokens: Vec<(String, RefreshTokenState)>,
+    pub(super) faults: VecDeque<TokenFault>,
+    pub(super) received: Vec<ReceivedGrant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RefreshTokenState {
+    Valid,
+    Expired,
+    Revoked,
+}
+
+/// What a request to the token endpoint of a `FakeEntra` asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReceivedGrant {
+    /// The path, with the tenant.
+    pub path: String,
+    /// The parameters of the form, decoded: `grant_type`, `scope`, `refresh_token` and so on.
+    pub parameters: HashMap<String, String>,
+    /// The `Authorization` header.
+    pub authorization: Option<String>,
+}
+
+impl ReceivedGrant {
+    fn read(request: &Request) -> Self {
+        let parameters = url::form_urlencoded::parse(&request.body).into_owned().collect();
+        let authorization = request.headers.get("authorization");
+        Self {
+            path: request.url.path().to_owned(),
+            parameters,
+            authorization: authorization.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+        }
+    }
+
+    /// Returns a parameter of the form, empty when it was not sent.
+    pub fn parameter(&self, name: &str) -> &str {
+        self.parameters.get(name).map(String::as_str).unwrap_or_default()
+    }
+}
+
+impl Endpoint {
+    pub(super) fn new(settings: FakeEntraBuilder) -> Self {
+        let FakeEntraBuilder {
+            clock,
+            tokens,
+            tenant,
+            client_id,
+            client_secret,
+            account,
+            token_lifetime,
+            token_length,
+        } = settings;
+        let tokens = tokens.unwrap_or_else(|| IssuedTokens::new(clock.clone()));
+        Self(Arc::new(Mutex::new(State {
+            clock,
+            tokens,
+            tenant,
+            client_id,
+            client_secret,
+            account,
+            token_lifetime,
+            token_length,
+            rotates: true,
+            refresh_tokens: Vec::new(),
+            faults: VecDeque::new(),
+            received: Vec::new(),
+        })))
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Respond for Endpoint {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let mut state = self.state();
+        let grant = ReceivedGrant::read(request);
+        state.received.push(grant.clone());
+        match state.faults.pop_front() {
+            Some(fault) => state.fail(&fault, request, &grant),
+            None => state.answer(request, &grant),
+        }
+    }
+}
+
+impl State {
+    pub(super) fn issue_refresh_token(&mut self) -> String {
+        let token = format!("1.AXoA-fake-refresh-token-{}", self.refresh_tokens.len() + 1);
+        self.refresh_tokens.push((token.clone(), RefreshTokenState::Valid));
+        token
+    }
+
+    pub(super) fn newest_refresh_token(&self) -> Option<String> {
+        let valid = |(_, state): &&(String, RefreshTokenState)| *state == RefreshTokenState::Valid;
+        self.refresh_tokens.iter().rev().find(valid).map(|(token, _)| token.clone())
+    }
+
+    pub(super) fn end_refresh_tokens(&mut self, end: RefreshTokenState) {
+        for (_, state) in &mut self.refresh_tokens {
+            *state = end;
+        }
+    }
+
+    fn answer(&mut self, request: &Request, grant: &ReceivedGrant) -> ResponseTemplate {
+        match self.judge(request, grant) {
+            Ok(()) => answer::granted(&self.grant(grant)),
+            Err(code) => self.refuse(Refusal::of(code)),
+        }
+    }
+
+    fn fail(&mut self, fault: &TokenFault, request: &Request, grant: &ReceivedGrant) -> ResponseTemplate {
+        match fault {
+            TokenFault::Aadsts(code) => self.refuse(Refusal::of(*code)),
+            TokenFault::AadstsAs { error, code } => {
+                self.refuse(Refusal { error, status: 400, ..Refusal::of(*code) })
+            }
+            TokenFault::RefusalWithStatus200(code) => {
+                self.refuse(Refusal { status: 200, ..Refusal::of(*code) })
+            }
+            TokenFault::EchoesRequest => {
+                let body = url::form_urlencoded::parse(&request.body);
+                let text = body.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+                self.refuse(Refusal { text, ..Refusal::of(900_144) })
+            }
+            TokenFault::ExpiresInString => {
+                let mut body = self.grant(grant);
+                body["expires_in"] = body["expires_in"].to_string().into();
+                answer::granted(&body)
+            }
+            TokenFault::TokenWithLineBreak => {
+                let mut body = self.grant(grant);
+                body["access_token"] = "EwB-fake\r\nQUIT".into();
+                answer::granted(&body)
+            }
+            TokenFault::MalformedJson => answer::broken_off(&self.grant(grant)),
+            other => answer::of_fault(other),
+        }
+    }
+
+    /// Checks what Entra checks, in its order; an AADSTS code is a refusal.
+    fn judge(&self, request: &Request, grant: &ReceivedGrant) -> Result<(), u32> {
+        if request.method.as_str() != "POST" {
+            return Err(900_561);
+        }
+        if grant.path != format!("/{}/oauth2/v2.0/token", self.tenant) {
+            return Err(90_002);
+        }
+        self.authenticate(grant)?;
+        match grant.parameter("grant_type") {
+            "refresh_token" => self.judge_refresh_token(grant.parameter("refresh_token")),
+            "" => Err(900_144),
+            _ => Err(70_003),
+        }?;
+        // A scope without a resource means Graph: such a token does not open a mail server.
+        let resources: Vec<_> = grant
+            .parameter("scope")
+            .split_whitespace()
+            .filter_map(|scope| scope.rsplit_once('/').map(|(resource, _)| resource.to_owned()))
+            .collect();
+        match resources.as_slice() {
+            [] => Err(70_011),
+            [first, rest @ ..] if rest.iter().all(|other| other == first) => Ok(()),
+            _ => Err(28_000),
+        }
+    }
+
+    fn authenticate(&self, grant: &ReceivedGrant) -> Result<(), u32> {
+        let basic = grant.authorization.as_deref().and_then(answer::read_basic);
+        let (id, secret) = basic.unwrap_or_else(|| {
+            (grant.parameter("client_id").to_owned(), grant.parameter("client_secret").to_owned())
+        });
+        if id != self.client_id {
+            return Err(700_016);
+        }
+        match &self.client_secret {
+            Some(_) if secret.is_empty() => Err(7_000_218),
+            Some(expected) if *expected != secret => Err(7_000_215),
+            None if !secret.is_empty() => Err(700_025),
+            _ => Ok(()),
+        }
+    }
+
+    fn judge_refresh_token(&self, token: &str) -> Result<(), u32> {
+        match self.refresh_tokens.iter().find(|(known, _)| known == token) {
+            Some((_, RefreshTokenState::Valid)) => Ok(()),
+            Some((_, RefreshTokenState::Expired)) => Err(700_082),
+            Some((_, RefreshTokenState::Revoked)) => Err(50_173),
+            None if token.is_empty() => Err(900_144),
+            None => Err(70_000),
+        }
+    }
+
+    fn grant(&mut self, grant: &ReceivedGrant) -> serde_json::Value {
+        let access_token = self.tokens.issue(&self.account, self.token_lifetime, self.token_length);
+        let scopes: Vec<&str> = grant.parameter("scope").split_whitespace().collect();
+        let refresh_token =
+            (self.rotates && scopes.contains(&"offline_access")).then(|| self.issue_refresh_token());
+        answer::token_body(&scopes, self.token_lifetime, &access_token, refresh_token.as_deref())
+    }
+
+    fn refuse(&self, refusal: Refusal) -> ResponseTemplate {
+        refusal.response(self.clock.now(), self.received.len())
+    }
+}

@@ -1,0 +1,167 @@
+//! The token file is private, whole, refused when it is not safe, and locked between processes.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use smtp_oauth::testing::{FakeEntra, ManualClock};
+use smtp_oauth::token::store::StoredTokens;
+use smtp_oauth::{
+    AccessToken, Clock, FileStore, TokenError, TokenErrorKind, TokenProvider, TokenRequest, TokenStore,
+};
+use tempfile::TempDir;
+
+fn tokens(refresh_token: &str) -> StoredTokens {
+    let now = ManualClock::new().clock().now();
+    let access = AccessToken::new("access-secret", now + Duration::from_secs(3600)).unwrap();
+    StoredTokens::new(refresh_token, now)
+        .with_account("svc-mail@contoso.com")
+        .with_access_token("scope", access.with_scopes(["scope"]))
+}
+
+fn open(directory: &TempDir) -> (FileStore, std::path::PathBuf) {
+    let path = directory.path().join("token.json");
+    (FileStore::open(&path).unwrap(), path)
+}
+
+fn assert_store_error(error: &TokenError, path: &Path, words: &str) {
+    assert_eq!(error.kind(), TokenErrorKind::Store);
+    let expected = format!("the token file {} {words}", path.display());
+    assert_eq!(error.to_string(), expected);
+    assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+}
+
+fn names(directory: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(directory.path()).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn what_is_saved_is_loaded_by_another_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, path) = open(&directory);
+    assert!(store.load().await.unwrap().is_none());
+    assert!(names(&directory).is_empty(), "opening and loading create nothing");
+    store.save(&tokens("refresh-secret-1")).await.unwrap();
+    store.save(&tokens("refresh-secret-2")).await.unwrap();
+    let loaded = FileStore::open(&path).unwrap().load().await.unwrap().unwrap();
+    assert_eq!(loaded.refresh_token().expose_secret(), "refresh-secret-2");
+    assert_eq!(loaded.account(), Some("svc-mail@contoso.com"));
+    assert_eq!(loaded.access_token("scope").unwrap().secret().expose_secret(), "access-secret");
+    assert_eq!(loaded.access_token("scope").unwrap().scopes(), ["scope"]);
+    assert_eq!(names(&directory), ["token.json"], "no temporary file is left behind");
+    assert!(fs::read_to_string(&path).unwrap().contains("\"version\": 1"));
+}
+
+#[tokio::test]
+async fn a_directory_that_does_not_exist_is_named() {
+    let error = FileStore::open("/no/such/directory/token.json").unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store);
+    assert_eq!(
+        error.to_string(),
+        "the directory /no/such/directory for the token file does not exist: create it first"
+    );
+    assert!(FileStore::open("/").is_err());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn only_the_owner_may_read_the_file() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let (store, path) = open(&directory);
+    store.save(&tokens("refresh-secret")).await.unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o600);
+    drop(store.lock().await.unwrap());
+    assert_eq!(mode(&directory.path().join("token.json.lock")), 0o600);
+
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let words = format!("is open to others (mode 0640): run `chmod 600 {}`", path.display());
+    assert_store_error(&store.load().await.unwrap_err(), &path, &words);
+    assert_store_error(&store.save(&tokens("other-secret")).await.unwrap_err(), &path, &words);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let kept = store.load().await.unwrap().unwrap();
+    assert_eq!(kept.refresh_token().expose_secret(), "refresh-secret");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_symbolic_link_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, path) = open(&directory);
+    let target = directory.path().join("target");
+    fs::write(&target, "precious").unwrap();
+    std::os::unix::fs::symlink(&target, &path).unwrap();
+    let words = "is a symbolic link: give the path of the file itself";
+    assert_store_error(&store.load().await.unwrap_err(), &path, words);
+    assert_store_error(&store.save(&tokens("refresh-secret")).await.unwrap_err(), &path, words);
+    assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_reported_and_never_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, path) = open(&directory);
+    store.save(&tokens("refresh-secret")).await.unwrap();
+    let whole = fs::read_to_string(&path).unwrap();
+    let half = whole.split_at(whole.find("access-secret").unwrap() + 4).0;
+    let cases = [
+        (half, "is damaged at line 8, column 20: restore it, or remove it and sign in again"),
+        ("", "is damaged at line 1, column 0: restore it, or remove it and sign in again"),
+        ("{\"version\": 9}", "has version 9, which this program does not know: update the program"),
+    ];
+    for (text, words) in cases {
+        fs::write(&path, text).unwrap();
+        assert_store_error(&store.load().await.unwrap_err(), &path, words);
+        assert_store_error(&store.save(&tokens("other-secret")).await.unwrap_err(), &path, words);
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+}
+
+#[tokio::test]
+async fn the_lock_keeps_a_second_process_waiting_and_not_for_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    let (first, path) = open(&directory);
+    let manual = ManualClock::new();
+    let second = FileStore::open(&path).unwrap().clock(manual.clock());
+    let held = first.lock().await.unwrap();
+    let error = manual.advance_until(Duration::from_secs(5), second.lock()).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store);
+    let lock_path = directory.path().join("token.json.lock");
+    let expected =
+        format!("the token lock {} is still held by another process after 60 seconds", lock_path.display());
+    assert_eq!(error.to_string(), expected);
+    // Replacing the token file under the lock does not lose the lock.
+    first.save(&tokens("refresh-secret")).await.unwrap();
+    let waiting = second.lock();
+    drop(held);
+    drop(waiting.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_processes_one_refreshes() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, path) = open(&directory);
+    let entra = FakeEntra::start().await;
+    assert!(store.seed(&entra.sign_in()).await.unwrap());
+    let processes: Vec<_> = (0..8)
+        .map(|_| {
+            let store = FileStore::open(&path).unwrap().clock(Clock::system());
+            let cache = entra.app().build().unwrap().refresh_token(store);
+            tokio::spawn(async move { cache.token(TokenRequest::new()).await.unwrap() })
+        })
+        .collect();
+    let mut seen = Vec::new();
+    for process in processes {
+        seen.push(process.await.unwrap());
+    }
+    assert!(seen.iter().all(|token| token.is_same(&seen[0])));
+    assert_eq!(entra.requests(), 1);
+    let stored = store.load().await.unwrap().unwrap();
+    assert_eq!(stored.refresh_token().expose_secret(), entra.refresh_token());
+}

@@ -7,13 +7,14 @@ use crate::smtp::Phase::{FinalReply, Mail};
 
 const PERMISSIONS: &str =
     "https://learn.microsoft.com/exchange/recipients-in-exchange-online/manage-permissions-for-recipients";
-const REPORTS: &str =
-    "https://learn.microsoft.com/troubleshoot/exchange/email-delivery/ndr/non-delivery-reports-in-exchange-online";
-const SUBMISSION: &str = "https://learn.microsoft.com/troubleshoot/exchange/send-emails/smtp-submission-improvements";
-const LIMITS: &str =
-    "https://learn.microsoft.com/office365/servicedescriptions/exchange-online-service-description/exchange-online-limits";
-const RESTRICTED: &str = "https://learn.microsoft.com/defender-office-365/outbound-spam-restore-restricted-users";
-const HIGH_VOLUME: &str = "https://learn.microsoft.com/exchange/mail-flow-best-practices/high-volume-mails-m365";
+const REPORTS: &str = "https://learn.microsoft.com/troubleshoot/exchange/email-delivery/ndr/non-delivery-reports-in-exchange-online";
+const SUBMISSION: &str =
+    "https://learn.microsoft.com/troubleshoot/exchange/send-emails/smtp-submission-improvements";
+const LIMITS: &str = "https://learn.microsoft.com/office365/servicedescriptions/exchange-online-service-description/exchange-online-limits";
+const RESTRICTED: &str =
+    "https://learn.microsoft.com/defender-office-365/outbound-spam-restore-restricted-users";
+const HIGH_VOLUME: &str =
+    "https://learn.microsoft.com/exchange/mail-flow-best-practices/high-volume-mails-m365";
 
 const SEND_AS: Advice = Advice {
     who: Who::ExchangeAdministrator,
@@ -48,7 +49,7 @@ const FULL: Advice = Advice {
     ],
     link: SUBMISSION,
 };
-const CONCURRENCY: Advice = Advice {
+pub(super) const CONCURRENCY: Advice = Advice {
     who: Who::Operator,
     summary: "More than three messages are being submitted from the mailbox {username} at the same time.",
     steps: &[
@@ -119,7 +120,9 @@ const BANNED: Advice = Advice {
 const ALLOW_BLOCK_LIST: Advice = Advice {
     who: Who::SecurityAdministrator,
     summary: "The organization's own Tenant Allow/Block List blocks this sender or recipient.",
-    steps: &["Defender portal > Policies & rules > Threat policies > Tenant Allow/Block Lists: remove the entry"],
+    steps: &[
+        "Defender portal > Policies & rules > Threat policies > Tenant Allow/Block Lists: remove the entry",
+    ],
     link: REPORTS,
 };
 const TENANT: Advice = Advice {
@@ -144,7 +147,9 @@ const DOMAIN: Advice = Advice {
 const HVE_APP: Advice = Advice {
     who: Who::ExchangeAdministrator,
     summary: "The app is not allowed to use the High Volume Email account {username}.",
-    steps: &["Get-HVEAccountSettings, then Add-HVEAppAccess for the account and the client id; it takes effect within 5 minutes"],
+    steps: &[
+        "Get-HVEAccountSettings, then Add-HVEAppAccess for the account and the client id; it takes effect within 5 minutes",
+    ],
     link: HIGH_VOLUME,
 };
 const HVE_SENDER: Advice = Advice {

@@ -5,8 +5,7 @@ use super::row::Row;
 use crate::remedy::{Advice, Who};
 use crate::smtp::Phase::{FinalReply, Mail, Rcpt};
 
-const REPORTS: &str =
-    "https://learn.microsoft.com/troubleshoot/exchange/email-delivery/ndr/non-delivery-reports-in-exchange-online";
+const REPORTS: &str = "https://learn.microsoft.com/troubleshoot/exchange/email-delivery/ndr/non-delivery-reports-in-exchange-online";
 
 const DENIED: Advice = Advice {
     who: Who::Operator,
@@ -68,7 +67,9 @@ const SENDER_ADDRESS: Advice = Advice {
 const LINE_ENDS: Advice = Advice {
     who: Who::Developer,
     summary: "The message holds a line feed without carriage return, which the recipient's server refuses.",
-    steps: &["end every line with CRLF, in attachments that are not encoded too; this crate does so by itself"],
+    steps: &[
+        "end every line with CRLF, in attachments that are not encoded too; this crate does so by itself",
+    ],
     link: REPORTS,
 };
 

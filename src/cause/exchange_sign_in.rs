@@ -8,7 +8,8 @@ use crate::smtp::Phase::{Auth, Ehlo, Mail};
 const SMTP_AUTH: &str = "https://learn.microsoft.com/exchange/clients-and-mobile-in-exchange-online/authenticated-client-smtp-submission";
 const OAUTH: &str = "https://learn.microsoft.com/exchange/client-developer/legacy-protocols/how-to-authenticate-an-imap-pop-smtp-application-by-using-oauth";
 const TROUBLES: &str = "https://learn.microsoft.com/exchange/mail-flow-best-practices/fix-issues-with-printers-scanners-and-lob-applications-that-send-email-using-off";
-const HIGH_VOLUME: &str = "https://learn.microsoft.com/exchange/mail-flow-best-practices/high-volume-mails-m365";
+const HIGH_VOLUME: &str =
+    "https://learn.microsoft.com/exchange/mail-flow-best-practices/high-volume-mails-m365";
 const USE_OAUTH: &str =
     "better: set this program to OAuth 2.0, which needs no password and is not concerned by this block";
 
@@ -58,7 +59,9 @@ const BASIC_DISABLED: Advice = Advice {
 const BASIC_RETIRED: Advice = Advice {
     who: Who::Operator,
     summary: "Microsoft no longer takes passwords for SMTP (Basic authentication is retired).",
-    steps: &["set this program to OAuth 2.0: an app registration with SMTP.Send, or SMTP.SendAsApp without a user"],
+    steps: &[
+        "set this program to OAuth 2.0: an app registration with SMTP.Send, or SMTP.SendAsApp without a user",
+    ],
     link: "https://techcommunity.microsoft.com/blog/exchange/exchange-online-to-retire-basic-auth-for-client-submission-smtp-auth/4114750",
 };
 const DEFAULTS: Advice = Advice {

@@ -1,14 +1,13 @@
 //! Exchange Online's refusals because of the server, the connection or the message. Source: Microsoft's NDR reference.
 
+use super::exchange_account::CONCURRENCY;
 use super::reply_cause::ReplyCause as Cause;
 use super::row::Row;
 use crate::remedy::{Advice, Who};
 use crate::smtp::Phase::{Auth, Data, Ehlo, FinalReply, Greeting, Mail, Rcpt};
 
-const REPORTS: &str =
-    "https://learn.microsoft.com/troubleshoot/exchange/email-delivery/ndr/non-delivery-reports-in-exchange-online";
-const LIMITS: &str =
-    "https://learn.microsoft.com/office365/servicedescriptions/exchange-online-service-description/exchange-online-limits";
+const REPORTS: &str = "https://learn.microsoft.com/troubleshoot/exchange/email-delivery/ndr/non-delivery-reports-in-exchange-online";
+const LIMITS: &str = "https://learn.microsoft.com/office365/servicedescriptions/exchange-online-service-description/exchange-online-limits";
 const TROUBLES: &str = "https://learn.microsoft.com/exchange/mail-flow-best-practices/fix-issues-with-printers-scanners-and-lob-applications-that-send-email-using-off";
 
 const FAULT: Advice = Advice {
@@ -108,7 +107,9 @@ const TRANSACTION: Advice = Advice {
 const FROM: Advice = Advice {
     who: Who::Developer,
     summary: "The message's From header is missing, malformed, or names several people without a Sender.",
-    steps: &["give every message exactly one From, or a Sender of one address beside several (RFC 5322 §3.6.2)"],
+    steps: &[
+        "give every message exactly one From, or a Sender of one address beside several (RFC 5322 §3.6.2)",
+    ],
     link: REPORTS,
 };
 const OUT_OF_STEP: Advice = Advice {
@@ -129,6 +130,8 @@ pub(super) const ROWS: &[Row] = &[
     ]).codes(&[451]).texts(&["temporary server error"]),
     Row::new(Cause::RecipientBusy, &RECIPIENT_THREADS, &[(FinalReply, "432 4.3.2 STOREDRV.Deliver; recipient thread limit exceeded")])
         .texts(&["recipient thread limit exceeded"]),
+    Row::new(Cause::ConcurrencyLimit, &CONCURRENCY, &[(FinalReply, "432 4.3.2 too much at the same time, in words not known")])
+        .codes(&[432]).statuses("4.3.2"),
     Row::new(Cause::ConnectionDropped, &IDLE, &[(Mail, "451 4.7.0 Timeout waiting for client input")])
         .texts(&["timeout waiting for client input"]),
     Row::new(Cause::ConnectionDropped, &SOCKET, &[

@@ -41,7 +41,10 @@ const GOOGLE_BROWSER: Advice = Advice {
 const GOOGLE_SIGN_INS: Advice = Advice {
     who: Who::Operator,
     summary: "Google counts too many sign-ins of {username}.",
-    steps: &["wait an hour, and keep fewer connections open for longer", "make sure no other program retries a wrong password"],
+    steps: &[
+        "wait an hour, and keep fewer connections open for longer",
+        "make sure no other program retries a wrong password",
+    ],
     link: GOOGLE,
 };
 const GOOGLE_SIGN_IN_FAULT: Advice = Advice {
@@ -53,19 +56,27 @@ const GOOGLE_SIGN_IN_FAULT: Advice = Advice {
 const GOOGLE_THROTTLED: Advice = Advice {
     who: Who::Operator,
     summary: "Google slows down mail from this address or account.",
-    steps: &["send the message again later, fewer at once and more evenly", "look for unsolicited mail sent from the same address"],
+    steps: &[
+        "send the message again later, fewer at once and more evenly",
+        "look for unsolicited mail sent from the same address",
+    ],
     link: GOOGLE,
 };
 const GOOGLE_QUOTA: Advice = Advice {
     who: Who::Operator,
     summary: "The account {username} has sent as much as Google allows in 24 hours.",
-    steps: &["wait until the 24 hours are over (2,000 messages with Google Workspace, 500 with Gmail)", "for more: Google Workspace SMTP relay"],
+    steps: &[
+        "wait until the 24 hours are over (2,000 messages with Google Workspace, 500 with Gmail)",
+        "for more: Google Workspace SMTP relay",
+    ],
     link: GOOGLE_LIMITS,
 };
 const GOOGLE_RELAY: Advice = Advice {
     who: Who::ServerAdministrator,
     summary: "Google's SMTP relay does not know this client.",
-    steps: &["Google Admin console > Apps > Google Workspace > Gmail > Routing > SMTP relay service: allow this address, or require SMTP authentication and use it"],
+    steps: &[
+        "Google Admin console > Apps > Google Workspace > Gmail > Routing > SMTP relay service: allow this address, or require SMTP authentication and use it",
+    ],
     link: "https://support.google.com/a/answer/6140680",
 };
 const GOOGLE_CONTENT: Advice = Advice {
@@ -77,13 +88,19 @@ const GOOGLE_CONTENT: Advice = Advice {
 const YAHOO_CREDENTIALS: Advice = Advice {
     who: Who::User,
     summary: "Yahoo or AOL refused user name and password of {username}.",
-    steps: &["Account security > Generate app password: enter that here, the account's own password is not taken", "or use OAuth with the scope mail-w"],
+    steps: &[
+        "Account security > Generate app password: enter that here, the account's own password is not taken",
+        "or use OAuth with the scope mail-w",
+    ],
     link: YAHOO_PASSWORDS,
 };
 const YAHOO_SIGN_INS: Advice = Advice {
     who: Who::User,
     summary: "Yahoo or AOL counts too many failed sign-ins of {username}.",
-    steps: &["stop every program that still has the old password, and wait some hours", "then use an app password: Account security > Generate app password"],
+    steps: &[
+        "stop every program that still has the old password, and wait some hours",
+        "then use an app password: Account security > Generate app password",
+    ],
     link: YAHOO_PASSWORDS,
 };
 const YAHOO_DEFERRED: Advice = Advice {
@@ -95,13 +112,18 @@ const YAHOO_DEFERRED: Advice = Advice {
 const YAHOO_POLICY: Advice = Advice {
     who: Who::Developer,
     summary: "Yahoo refuses the message for its content or its sender's authentication.",
-    steps: &["check the message's links and attachments", "set the From to {username}, or to an address whose domain has SPF and DKIM"],
+    steps: &[
+        "check the message's links and attachments",
+        "set the From to {username}, or to an address whose domain has SPF and DKIM",
+    ],
     link: YAHOO,
 };
 const YAHOO_SENDER: Advice = Advice {
     who: Who::Operator,
     summary: "Yahoo does not let {username} send as {sender}.",
-    steps: &["set the sender to {username}, or verify {sender} at Yahoo: Settings > Mailboxes > Send-only email address"],
+    steps: &[
+        "set the sender to {username}, or verify {sender} at Yahoo: Settings > Mailboxes > Send-only email address",
+    ],
     link: YAHOO,
 };
 

@@ -166,8 +166,6 @@ impl ReplyCause {
                 | Self::TenantRecipientQuota
                 | Self::SourceThrottled
                 | Self::SignInRate
-                | Self::ServerFault
-                | Self::ServerBusy
         )
     }
 
@@ -177,6 +175,8 @@ impl ReplyCause {
         match self {
             Self::RecipientQuota | Self::TenantRecipientQuota => Some(DAY),
             Self::SubmissionRate => Some(Duration::from_secs(60)),
+            // Not published; an attempt within minutes makes it last longer.
+            Self::SignInRate => Some(Duration::from_secs(60 * 60)),
             _ => None,
         }
     }
@@ -217,7 +217,9 @@ impl ReplyCause {
             | Self::ServerBusy
             | Self::ConnectionDropped
             | Self::RecipientBusy => Verdict::Later,
-            Self::TenantBlocked | Self::WrongServer | Self::RelayDenied | Self::HelloRefused => Verdict::Client,
+            Self::TenantBlocked | Self::WrongServer | Self::RelayDenied | Self::HelloRefused => {
+                Verdict::Client
+            }
             Self::SendAsDenied
             | Self::MailboxFull
             | Self::SenderUnknown

@@ -1,7 +1,7 @@
 //! One row of a table of replies, and the search through the tables. Holds no knowledge of any server.
 
-use super::reply_cause::{ReplyCause, Verdict};
 use super::TABLES;
+use super::reply_cause::{ReplyCause, Verdict};
 use crate::remedy::Advice;
 use crate::smtp::{EnhancedStatusCode, Phase, Reply};
 
@@ -91,7 +91,8 @@ impl Row {
         (self.codes.is_empty() || self.codes.contains(&refusal.code))
             && (self.phases.is_empty() || self.phases.contains(&refusal.phase))
             && self.texts.iter().all(|text| refusal.text.contains(text))
-            && (self.statuses.is_empty() || refusal.status.is_some_and(|status| is_listed(self.statuses, status)))
+            && (self.statuses.is_empty()
+                || refusal.status.is_some_and(|status| is_listed(self.statuses, status)))
     }
 
     fn finding(&self, code: u16) -> Finding {
@@ -180,22 +181,21 @@ mod tests {
 
     #[test]
     fn every_row_is_reached_by_its_own_samples_and_no_other() {
+        let mut strays = Vec::new();
         for row in rows() {
             assert!(!row.samples.is_empty(), "{row:?}");
             for (phase, sample) in row.samples {
                 let reply = reply(sample);
                 let text = reply.text().to_lowercase();
-                let refusal = Refused {
-                    phase: *phase,
-                    code: reply.code(),
-                    status: reply.enhanced(),
-                    text: without_trailer(&text),
-                };
-                let first = rows().find(|row| row.fits(&refusal)).unwrap_or_else(|| panic!("{sample}: {row:?}"));
-                assert!(std::ptr::eq(first, row), "{sample} reaches {first:?} before {row:?}");
-                assert_eq!(classify(*phase, &reply).unwrap().cause, row.cause, "{sample}");
+                let text = without_trailer(&text);
+                let refusal = Refused { phase: *phase, code: reply.code(), status: reply.enhanced(), text };
+                let first = rows().find(|row| row.fits(&refusal));
+                if !first.is_some_and(|first| std::ptr::eq(first, row)) {
+                    strays.push((sample, first.map(|first| (first.cause, first.samples.first()))));
+                }
             }
         }
+        assert!(strays.is_empty(), "{strays:#?}");
     }
 
     #[test]
@@ -227,7 +227,11 @@ mod tests {
                 "535 5.7.139 Authentication unsuccessful, in words nobody has seen yet. [the user credentials were incorrect]",
                 Some(ReplyCause::SignInPolicy),
             ),
-            (Phase::Auth, "535 5.7.3 Authentication unsuccessful [LO4P.PROD.OUTLOOK.COM]", Some(ReplyCause::SignInRefused)),
+            (
+                Phase::Auth,
+                "535 5.7.3 Authentication unsuccessful [LO4P.PROD.OUTLOOK.COM]",
+                Some(ReplyCause::SignInRefused),
+            ),
             (Phase::Mail, "599 nobody says this", None),
         ];
         for (phase, text, cause) in cases {
@@ -240,7 +244,11 @@ mod tests {
         let cases = [
             (Phase::Auth, "421 4.7.66 TLS 1.0 and 1.1 are not supported.", Some(Verdict::Tls)),
             (Phase::FinalReply, "554 4.3.2 mailbox busy; STOREDRV.Deliver", Some(Verdict::Recipients)),
-            (Phase::Mail, "451 4.4.62 Mail sent to the wrong Office 365 region. ATTR35", Some(Verdict::Client)),
+            (
+                Phase::Mail,
+                "451 4.4.62 Mail sent to the wrong Office 365 region. ATTR35",
+                Some(Verdict::Client),
+            ),
             (Phase::Rcpt, "450 4.1.1 try later", Some(Verdict::Later)),
             (Phase::Rcpt, "550 5.1.1 gone", Some(Verdict::Recipients)),
             (Phase::FinalReply, "554 5.3.2 odd", None),

@@ -5,7 +5,8 @@ use super::row::Row;
 use crate::remedy::{Advice, Who};
 use crate::smtp::Phase::{Auth, FinalReply, Mail, Rcpt};
 
-const CODES: &str = "https://www.iana.org/assignments/smtp-enhanced-status-codes/smtp-enhanced-status-codes.xhtml";
+const CODES: &str =
+    "https://www.iana.org/assignments/smtp-enhanced-status-codes/smtp-enhanced-status-codes.xhtml";
 const AUTH: &str = "https://www.rfc-editor.org/rfc/rfc4954.html#section-6";
 
 const fn advice(who: Who, summary: &'static str, steps: &'static [&'static str]) -> Advice {
@@ -125,44 +126,123 @@ const CONTENT: Advice = advice(
 );
 
 pub(super) const ROWS: &[Row] = &[
-    Row::new(Cause::EncryptionRequired, &ENCRYPTION, &[(Mail, "530 5.7.0 Must issue a STARTTLS command first")])
-        .codes(&[530]).texts(&["starttls"]),
-    Row::new(Cause::EncryptionRequired, &ENCRYPTION, &[(Auth, "538 5.7.11 Encryption required for requested authentication mechanism")])
-        .codes(&[538]),
-    Row::new(Cause::NotAuthenticated, &UNAUTHENTICATED, &[(Mail, "530 5.7.0 Authentication required"), (Mail, "530 Authentication required")])
-        .codes(&[530]),
-    Row::new(Cause::SignInUnavailable, &SIGN_IN_FAULT, &[(Auth, "454 4.7.0 Temporary authentication failure")])
-        .codes(&[454]).phases(&[Auth]),
-    Row::new(Cause::MechanismUnknown, &MECHANISM, &[(Auth, "534 5.7.9 Authentication mechanism is too weak")])
-        .codes(&[534]).phases(&[Auth]),
-    Row::new(Cause::WrongCredentials, &CREDENTIALS, &[(Auth, "535 5.7.8 Authentication credentials invalid"), (Auth, "535 Authentication failed")])
-        .codes(&[535]),
+    Row::new(
+        Cause::EncryptionRequired,
+        &ENCRYPTION,
+        &[(Mail, "530 5.7.0 Must issue a STARTTLS command first")],
+    )
+    .codes(&[530])
+    .texts(&["starttls"]),
+    Row::new(
+        Cause::EncryptionRequired,
+        &ENCRYPTION,
+        &[(Auth, "538 5.7.11 Encryption required for requested authentication mechanism")],
+    )
+    .codes(&[538]),
+    Row::new(
+        Cause::NotAuthenticated,
+        &UNAUTHENTICATED,
+        &[(Mail, "530 5.7.0 Authentication required"), (Mail, "530 Authentication required")],
+    )
+    .codes(&[530]),
+    Row::new(
+        Cause::SignInUnavailable,
+        &SIGN_IN_FAULT,
+        &[(Auth, "454 4.7.0 Temporary authentication failure")],
+    )
+    .codes(&[454])
+    .phases(&[Auth]),
+    Row::new(
+        Cause::MechanismUnknown,
+        &MECHANISM,
+        &[(Auth, "534 5.7.9 Authentication mechanism is too weak")],
+    )
+    .codes(&[534])
+    .phases(&[Auth]),
+    Row::new(
+        Cause::WrongCredentials,
+        &CREDENTIALS,
+        &[(Auth, "535 5.7.8 Authentication credentials invalid"), (Auth, "535 Authentication failed")],
+    )
+    .codes(&[535]),
     Row::new(Cause::SenderUnknown, &SENDER, &[(Mail, "550 5.1.8 Bad sender's system address")])
-        .statuses("x.1.7-8").by_code(),
+        .statuses("x.1.7-8")
+        .by_code(),
     Row::new(Cause::RecipientUnknown, &UNKNOWN, &[(Rcpt, "550 5.1.1 <gone@example.com> User unknown")])
-        .statuses("x.1.1-2 x.1.10").by_code(),
-    Row::new(Cause::InvalidAddress, &ADDRESS, &[(Rcpt, "501 5.1.3 Bad recipient address syntax"), (FinalReply, "550 5.1.3 STOREDRV.Submit; invalid recipient address")])
-        .statuses("x.1.3-4 x.1.6").by_code(),
+        .statuses("x.1.1-2 x.1.10")
+        .by_code(),
+    Row::new(
+        Cause::InvalidAddress,
+        &ADDRESS,
+        &[
+            (Rcpt, "501 5.1.3 Bad recipient address syntax"),
+            (FinalReply, "550 5.1.3 STOREDRV.Submit; invalid recipient address"),
+        ],
+    )
+    .statuses("x.1.3-4 x.1.6")
+    .by_code(),
     Row::new(Cause::RecipientUnknown, &DISABLED, &[(Rcpt, "550 5.2.1 Mailbox disabled")])
-        .statuses("x.2.1").by_code(),
-    Row::new(Cause::RecipientFull, &FULL, &[(Rcpt, "452 4.2.2 The email account that you tried to reach is over quota"), (Rcpt, "552 5.2.2 Mailbox full")])
-        .statuses("x.2.2").by_code(),
-    Row::new(Cause::MessageTooLarge, &SIZE, &[(Mail, "552 5.3.4 Message too big for system"), (FinalReply, "552 5.2.3 Message length exceeds administrative limit")])
-        .statuses("x.3.4 x.2.3").by_code(),
-    Row::new(Cause::ServerBusy, &BUSY, &[(FinalReply, "451 4.3.0 Mail server temporarily rejected message"), (Mail, "452 4.3.1 Mail system full")])
-        .statuses("x.3.0-2").by_code(),
+        .statuses("x.2.1")
+        .by_code(),
+    Row::new(
+        Cause::RecipientFull,
+        &FULL,
+        &[
+            (Rcpt, "452 4.2.2 The email account that you tried to reach is over quota"),
+            (Rcpt, "552 5.2.2 Mailbox full"),
+        ],
+    )
+    .statuses("x.2.2")
+    .by_code(),
+    Row::new(
+        Cause::MessageTooLarge,
+        &SIZE,
+        &[
+            (Mail, "552 5.3.4 Message too big for system"),
+            (FinalReply, "552 5.2.3 Message length exceeds administrative limit"),
+        ],
+    )
+    .statuses("x.3.4 x.2.3")
+    .by_code(),
+    Row::new(
+        Cause::ServerBusy,
+        &BUSY,
+        &[
+            (FinalReply, "451 4.3.0 Mail server temporarily rejected message"),
+            (FinalReply, "450 4.3.2 System not accepting network messages"),
+        ],
+    )
+    .statuses("x.3.0-2")
+    .by_code(),
     Row::new(Cause::ServerFault, &NETWORK, &[(FinalReply, "450 4.4.1 No answer from host")])
-        .statuses("x.4.0-6").by_code(),
+        .statuses("x.4.0-6")
+        .by_code(),
     Row::new(Cause::TooManyRecipients, &RECIPIENTS, &[(Rcpt, "550 5.5.3 Too many recipients")])
-        .statuses("x.5.3").by_code(),
-    Row::new(Cause::CommandNotUnderstood, &COMMAND, &[(Mail, "501 5.5.4 Invalid command arguments"), (Auth, "500 5.5.6 Authentication exchange line is too long")])
-        .statuses("x.5.0-6").by_code(),
+        .statuses("x.5.3")
+        .by_code(),
+    Row::new(
+        Cause::CommandNotUnderstood,
+        &COMMAND,
+        &[
+            (Mail, "501 5.5.4 Invalid command arguments"),
+            (Auth, "500 5.5.6 Authentication exchange line is too long"),
+        ],
+    )
+    .statuses("x.5.0-6")
+    .by_code(),
     Row::new(Cause::InvalidMessage, &FORMAT, &[(FinalReply, "554 5.6.0 Message format error")])
-        .statuses("x.6.0-10").by_code(),
+        .statuses("x.6.0-10")
+        .by_code(),
     Row::new(Cause::ContentRefused, &CONTENT, &[(FinalReply, "554 5.7.1 Message refused by policy")])
-        .statuses("x.7.0-2").phases(&[FinalReply]).by_code(),
+        .statuses("x.7.0-2")
+        .phases(&[FinalReply])
+        .by_code(),
     Row::new(Cause::RelayDenied, &RELAY, &[(Mail, "550 5.7.1 Delivery not authorized, message refused")])
-        .statuses("x.7.1-2").phases(&[Mail]).by_code(),
+        .statuses("x.7.1-2")
+        .phases(&[Mail])
+        .by_code(),
     Row::new(Cause::RecipientRestricted, &RELAY, &[(Rcpt, "554 5.7.1 <a@example.com>: Relay access denied")])
-        .statuses("x.7.1-2").phases(&[Rcpt]).by_code(),
+        .statuses("x.7.1-2")
+        .phases(&[Rcpt])
+        .by_code(),
 ];

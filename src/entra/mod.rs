@@ -5,6 +5,7 @@ mod app;
 mod error;
 mod remedy;
 mod secret;
+mod setup;
 mod tenant;
 
 pub use app::{App, AppBuilder};
@@ -13,4 +14,5 @@ pub use remedy::remedy;
 
 pub(crate) use remedy::remedy_for;
 pub use secret::ClientSecret;
+pub use setup::{SendingRight, setup_script};
 pub use tenant::{Tenant, TenantError};

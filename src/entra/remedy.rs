@@ -41,9 +41,11 @@ pub(super) fn row(answer: &ServerAnswer) -> Option<&'static Row> {
 /// What can be said without a code.
 fn of_kind(kind: TokenErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
     let (summary, who, steps): (_, _, &[&str]) = match kind {
-        TokenErrorKind::SignInRequired => {
-            ("The account {username} must sign in again.", Who::User, &["sign in with {username} and consent"])
-        }
+        TokenErrorKind::SignInRequired => (
+            "The account {username} must sign in again.",
+            Who::User,
+            &["sign in with {username} and consent"],
+        ),
         TokenErrorKind::ClientRefused => (
             "The sign-in service does not accept the app.",
             Who::ApplicationAdministrator,
@@ -79,7 +81,11 @@ fn of_kind(kind: TokenErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
         ),
         TokenErrorKind::InvalidToken | TokenErrorKind::Configuration => return None,
     };
-    Some(steps.iter().fold(Remedy::new(blanks.fill(summary), who), |remedy, step| remedy.step(blanks.fill(step))))
+    Some(
+        steps
+            .iter()
+            .fold(Remedy::new(blanks.fill(summary), who), |remedy, step| remedy.step(blanks.fill(step))),
+    )
 }
 
 #[cfg(test)]

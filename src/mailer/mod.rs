@@ -11,8 +11,8 @@ use lettre::{AsyncTransport, Message};
 
 use crate::authentication::{Authentication, Method};
 use crate::clock::{Clock, Moment};
-use crate::config::{ConfigError, ConfigProblem, MailServerConfig, Problems, Tls};
-use crate::error::Error;
+use crate::config::{AuthenticationMethod, ConfigError, ConfigProblem, MailServerConfig, Problems, Tls};
+use crate::error::{Circumstances, Error};
 use crate::limits::Limiter;
 use crate::outcome::Submission;
 use crate::pool::{Pool, PoolStatus};
@@ -44,6 +44,7 @@ struct Inner {
     pool: Pool,
     limiter: Limiter,
     retry: RetryPolicy,
+    method: AuthenticationMethod,
 }
 
 /// What may differ from one submission to the next.
@@ -146,7 +147,8 @@ impl MailerBuilder {
         let limiter = Limiter::new(config.limits(), clock.clone());
         let endpoint = Endpoint::new(config, tls, clock);
         let pool = Pool::new(endpoint.clone(), authentication);
-        Ok(Mailer(Arc::new(Inner { endpoint, pool, limiter, retry })))
+        let method = if oauth { AuthenticationMethod::OAuth } else { AuthenticationMethod::Basic };
+        Ok(Mailer(Arc::new(Inner { endpoint, pool, limiter, retry, method })))
     }
 }
 
@@ -217,7 +219,8 @@ impl Mailer {
         message: &[u8],
         options: &SubmitOptions,
     ) -> Result<Submission, Error> {
-        self.0.deliver(envelope, message, options).await
+        let result = self.0.deliver(envelope, message, options).await;
+        result.map_err(|error| self.0.explained(error, envelope.from()))
     }
 
     /// Returns how the connections are used at the moment.
@@ -244,7 +247,8 @@ impl Mailer {
     /// # Cancellation
     /// A dropped future closes the connection.
     pub async fn verify(&self) -> Result<(), Error> {
-        let checkout = self.0.pool.checkout_new(self.0.deadline()).await?;
+        let checkout = self.0.pool.checkout_new(self.0.deadline()).await;
+        let checkout = checkout.map_err(|error| self.0.explained(error, None))?;
         checkout.connection.quit().await;
         Ok(())
     }
@@ -270,6 +274,11 @@ impl Mailer {
 }
 
 impl Inner {
+    /// Adds to an error what its remedy needs to know.
+    fn explained(&self, error: Error, sender: Option<&lettre::Address>) -> Error {
+        error.with_circumstances(Circumstances::new(&self.endpoint.config, self.method, sender))
+    }
+
     fn deadline(&self) -> Moment {
         self.endpoint.clock.moment().after(self.endpoint.config.timeouts().total())
     }
@@ -317,7 +326,7 @@ impl AsyncTransport for Mailer {
 
 impl fmt::Debug for Mailer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { endpoint, pool: _, limiter: _, retry: _ } = &*self.0;
+        let Inner { endpoint, pool: _, limiter: _, retry: _, method: _ } = &*self.0;
         f.debug_struct("Mailer")
             .field("host", &endpoint.config.host())
             .field("port", &endpoint.config.port())

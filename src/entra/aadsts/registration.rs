@@ -10,21 +10,31 @@ pub(super) const ROWS: &[Row] = &[
         Some(Kind::ClientRefused),
         Who::ApplicationAdministrator,
         "The client secret is wrong.",
-        &["enter the secret's Value, not its Secret ID", "if the Value is lost: Entra admin center > App registrations > (the app) > Certificates & secrets > New client secret, copy the Value at once"],
+        &[
+            "enter the secret's Value, not its Secret ID",
+            "if the Value is lost: Entra admin center > App registrations > (the app) > Certificates & secrets > New client secret, copy the Value at once",
+        ],
     ),
     Row::new(
         &[7_000_222],
         Some(Kind::ClientRefused),
         Who::ApplicationAdministrator,
         "The client secret has expired.",
-        &["Entra admin center > App registrations > (the app) > Certificates & secrets > New client secret", "copy its Value at once (it is shown only then), enter it here, and note the expiry date", "delete the old secret when every program has the new one"],
+        &[
+            "Entra admin center > App registrations > (the app) > Certificates & secrets > New client secret",
+            "copy its Value at once (it is shown only then), enter it here, and note the expiry date",
+            "delete the old secret when every program has the new one",
+        ],
     ),
     Row::new(
         &[7_000_218],
         Some(Kind::ClientRefused),
         Who::ApplicationAdministrator,
         "Entra wants a client secret or certificate, and the program sent none.",
-        &["for device code or desktop sign-in: App registrations > (the app) > Authentication > Allow public client flows: Yes", "else enter the client secret"],
+        &[
+            "for device code or desktop sign-in: App registrations > (the app) > Authentication > Allow public client flows: Yes",
+            "else enter the client secret",
+        ],
     ),
     Row::new(
         &[700_025],
@@ -38,35 +48,48 @@ pub(super) const ROWS: &[Row] = &[
         Some(Kind::ClientRefused),
         Who::ApplicationAdministrator,
         "The tenant knows no app with this client id.",
-        &["compare with Entra admin center > App registrations > (the app) > Overview: Application (client) ID and Directory (tenant) ID", "an app of another tenant needs admin consent in this one first"],
+        &[
+            "compare with Entra admin center > App registrations > (the app) > Overview: Application (client) ID and Directory (tenant) ID",
+            "an app of another tenant needs admin consent in this one first",
+        ],
     ),
     Row::new(
         &[7_000_229],
         Some(Kind::ClientRefused),
         Who::ApplicationAdministrator,
         "The app has no enterprise application (service principal) in the tenant.",
-        &["give admin consent once in that tenant, which creates it: App registrations > (the app) > API permissions > Grant admin consent"],
+        &[
+            "give admin consent once in that tenant, which creates it: App registrations > (the app) > API permissions > Grant admin consent",
+        ],
     ),
     Row::new(
         &[50012, 50013, 50027, 500_133, 700_027],
         Some(Kind::ClientRefused),
         Who::ApplicationAdministrator,
         "Entra does not accept the certificate's signature.",
-        &["App registrations > (the app) > Certificates & secrets > Certificates: compare the thumbprint", "check this computer's clock", "check that the private key belongs to the certificate"],
+        &[
+            "App registrations > (the app) > Certificates & secrets > Certificates: compare the thumbprint",
+            "check this computer's clock",
+            "check that the private key belongs to the certificate",
+        ],
     ),
     Row::new(
         &[700_030],
         Some(Kind::ClientRefused),
         Who::ApplicationAdministrator,
         "The certificate's subject is not authorized for the app.",
-        &["App registrations > (the app) > Certificates & secrets: upload this certificate, or correct the trusted subject"],
+        &[
+            "App registrations > (the app) > Certificates & secrets: upload this certificate, or correct the trusted subject",
+        ],
     ),
     Row::new(
         &[700_211, 700_212, 700_213],
         Some(Kind::ClientRefused),
         Who::ApplicationAdministrator,
         "No federated credential of the app fits the presented assertion.",
-        &["App registrations > (the app) > Certificates & secrets > Federated credentials: issuer, subject and audience must match to the letter; Entra's message names what it saw"],
+        &[
+            "App registrations > (the app) > Certificates & secrets > Federated credentials: issuer, subject and audience must match to the letter; Entra's message names what it saw",
+        ],
     ),
     Row::new(
         &[700_229],
@@ -80,21 +103,30 @@ pub(super) const ROWS: &[Row] = &[
         Some(Kind::ClientRefused),
         Who::ApplicationAdministrator,
         "The app is not assigned to a role of the mail service.",
-        &["App registrations > (the app) > API permissions: add SMTP.Send (delegated) or Office 365 Exchange Online > SMTP.SendAsApp (application)", "Grant admin consent on the same page"],
+        &[
+            "App registrations > (the app) > API permissions: add SMTP.Send (delegated) or Office 365 Exchange Online > SMTP.SendAsApp (application)",
+            "Grant admin consent on the same page",
+        ],
     ),
     Row::new(
         &[50001, 500_011],
         Some(Kind::RequestRefused),
         Who::ApplicationAdministrator,
         "The tenant has no Exchange Online.",
-        &["check that the tenant is the right one and has a licence with Exchange Online", "check the cloud in the settings"],
+        &[
+            "check that the tenant is the right one and has a licence with Exchange Online",
+            "check the cloud in the settings",
+        ],
     ),
     Row::new(
         &[65005, 650_052, 650_054, 650_056, 650_057, 7_000_114],
         Some(Kind::ClientRefused),
         Who::ApplicationAdministrator,
         "The app registration lacks a permission, or the tenant the service that it is for.",
-        &["App registrations > (the app) > API permissions: add SMTP.Send (delegated) or SMTP.SendAsApp (application), then Grant admin consent", "check that the tenant has a licence with Exchange Online"],
+        &[
+            "App registrations > (the app) > API permissions: add SMTP.Send (delegated) or SMTP.SendAsApp (application), then Grant admin consent",
+            "check that the tenant has a licence with Exchange Online",
+        ],
     ),
     Row::new(
         &[50194, 9_001_023, 9_002_332, 90124, 90130],
@@ -115,7 +147,10 @@ pub(super) const ROWS: &[Row] = &[
         Some(Kind::RequestRefused),
         Who::Operator,
         "There is no such tenant in this cloud.",
-        &["compare with Entra admin center > Overview: Tenant ID, or a verified domain", "check the cloud in the settings"],
+        &[
+            "compare with Entra admin center > Overview: Tenant ID, or a verified domain",
+            "check the cloud in the settings",
+        ],
     ),
     Row::new(
         &[90038],
@@ -136,21 +171,28 @@ pub(super) const ROWS: &[Row] = &[
         Some(Kind::RequestRefused),
         Who::Operator,
         "The requested scope is not valid, or is for several services at once.",
-        &["request the mail server's scope alone, such as https://outlook.office.com/SMTP.Send with offline_access", "app-only: https://outlook.office365.com/.default"],
+        &[
+            "request the mail server's scope alone, such as https://outlook.office.com/SMTP.Send with offline_access",
+            "app-only: https://outlook.office365.com/.default",
+        ],
     ),
     Row::new(
         &[50011, 70004, 900_971, 700_009],
         Some(Kind::RequestRefused),
         Who::ApplicationAdministrator,
         "The redirect address does not match the app registration.",
-        &["App registrations > (the app) > Authentication > Mobile and desktop applications: add http://localhost, or the address of the settings to the letter"],
+        &[
+            "App registrations > (the app) > Authentication > Mobile and desktop applications: add http://localhost, or the address of the settings to the letter",
+        ],
     ),
     Row::new(
         &[9_002_326, 9_002_327],
         Some(Kind::RequestRefused),
         Who::ApplicationAdministrator,
         "The redirect address is registered as SPA, which only a browser page can use.",
-        &["App registrations > (the app) > Authentication: remove it under SPA, add it under Mobile and desktop applications"],
+        &[
+            "App registrations > (the app) > Authentication: remove it under SPA, add it under Mobile and desktop applications",
+        ],
     ),
     Row::new(
         &[50147, 501_481, 501_491],

@@ -10,21 +10,31 @@ pub(super) const ROWS: &[Row] = &[
         Some(Kind::SignInRequired),
         Who::User,
         "The account that signed in does not belong to the tenant.",
-        &["sign in with {username}, an account of this tenant", "or invite it: Entra admin center > Users > New user > Invite external user", "check the tenant in the settings"],
+        &[
+            "sign in with {username}, an account of this tenant",
+            "or invite it: Entra admin center > Users > New user > Invite external user",
+            "check the tenant in the settings",
+        ],
     ),
     Row::new(
         &[500_200, 500_208],
         Some(Kind::SignInRequired),
         Who::User,
         "A personal Microsoft account signed in to an app for work or school accounts.",
-        &["sign in with a work or school account, {username}", "or let the app take personal accounts: App registrations > (the app) > Authentication > Supported account types; then set the tenant to common or consumers"],
+        &[
+            "sign in with a work or school account, {username}",
+            "or let the app take personal accounts: App registrations > (the app) > Authentication > Supported account types; then set the tenant to common or consumers",
+        ],
     ),
     Row::new(
         &[50055, 50144],
         Some(Kind::SignInRequired),
         Who::User,
         "The password of {username} has expired.",
-        &["change it at https://mysignins.microsoft.com/security-info/password/change (50144: in the organization's own Active Directory)", "sign in again"],
+        &[
+            "change it at https://mysignins.microsoft.com/security-info/password/change (50144: in the organization's own Active Directory)",
+            "sign in again",
+        ],
     ),
     Row::new(
         &[50056, 50064, 50126],
@@ -45,14 +55,20 @@ pub(super) const ROWS: &[Row] = &[
         Some(Kind::SignInRequired),
         Who::User,
         "A policy wants {username} to sign in anew, with another proof of identity.",
-        &["sign in again with {username}", "if it comes back regularly: a security administrator can lengthen the sign-in frequency in Conditional Access > Policies > Session"],
+        &[
+            "sign in again with {username}",
+            "if it comes back regularly: a security administrator can lengthen the sign-in frequency in Conditional Access > Policies > Session",
+        ],
     ),
     Row::new(
         &[50072, 50074, 50076, 50078, 50079],
         Some(Kind::SignInRequired),
         Who::User,
         "{username} must prove its identity by multifactor authentication.",
-        &["sign in again with {username} and complete the second factor", "for a program that nobody watches: use app-only access (SMTP.SendAsApp), which needs no person"],
+        &[
+            "sign in again with {username} and complete the second factor",
+            "for a program that nobody watches: use app-only access (SMTP.SendAsApp), which needs no person",
+        ],
     ),
     Row::new(
         &[500_121],
@@ -80,7 +96,10 @@ pub(super) const ROWS: &[Row] = &[
         Some(Kind::SignInRequired),
         Who::User,
         "Nobody has consented that the app sends mail for {username}.",
-        &["sign in again and accept the permissions", "or for everybody: Entra admin center > App registrations > (the app) > API permissions > Grant admin consent"],
+        &[
+            "sign in again and accept the permissions",
+            "or for everybody: Entra admin center > App registrations > (the app) > API permissions > Grant admin consent",
+        ],
     ),
     Row::new(
         &[65004],
@@ -101,7 +120,10 @@ pub(super) const ROWS: &[Row] = &[
         Some(Kind::SignInRequired),
         Who::User,
         "The stored sign-in of {username} has expired, as it does after 90 days without use.",
-        &["sign in again with {username}", "if it expires after a day: register the redirect address as Mobile and desktop, not as SPA"],
+        &[
+            "sign in again with {username}",
+            "if it expires after a day: register the redirect address as Mobile and desktop, not as SPA",
+        ],
     ),
     Row::new(
         &[70018, 50134, 90119, 90120, 70019, 70020],
@@ -136,7 +158,9 @@ pub(super) const ROWS: &[Row] = &[
         Some(Kind::SignInRequired),
         Who::User,
         "The account {username} was deleted.",
-        &["sign in with another account of the tenant, or have the deleted one restored: Entra admin center > Users > Deleted users"],
+        &[
+            "sign in with another account of the tenant, or have the deleted one restored: Entra admin center > Users > Deleted users",
+        ],
     ),
     Row::new(
         &[40008, 40009, 40016],

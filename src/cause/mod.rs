@@ -14,6 +14,8 @@ mod standard;
 pub use reply_cause::ReplyCause;
 
 pub(crate) use reply_cause::Verdict;
+#[cfg(test)]
+pub(crate) use row::samples;
 pub(crate) use row::{Finding, classify};
 
 /// Every table, in the order of the search.

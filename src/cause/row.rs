@@ -166,6 +166,16 @@ fn is_listed(list: &str, status: EnhancedStatusCode) -> bool {
     })
 }
 
+/// Every reply of the tables, for tests of what is made of them.
+#[cfg(test)]
+pub(crate) fn samples() -> impl Iterator<Item = (Phase, Reply)> {
+    TABLES
+        .into_iter()
+        .flatten()
+        .flat_map(|row| row.samples)
+        .map(|(phase, sample)| (*phase, tests::reply(sample)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,7 +184,7 @@ mod tests {
         TABLES.into_iter().flatten()
     }
 
-    fn reply(text: &str) -> Reply {
+    pub(super) fn reply(text: &str) -> Reply {
         let (code, text) = text.split_once(' ').unwrap();
         Reply::new(code.parse().unwrap(), text.split('\n').map(str::to_owned).collect())
     }

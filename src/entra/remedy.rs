@@ -94,9 +94,11 @@ mod tests {
 
     #[test]
     fn a_known_code_says_more_than_its_kind_and_the_log_is_named() {
-        let mut answer = ServerAnswer::default();
-        answer.codes = vec![1, 7_000_222];
-        answer.correlation_id = Some("5c4f".to_owned());
+        let answer = ServerAnswer {
+            codes: vec![1, 7_000_222],
+            correlation_id: Some("5c4f".to_owned()),
+            ..ServerAnswer::default()
+        };
         let error = TokenError::new(TokenErrorKind::ClientRefused, "refused").with_server_answer(answer);
         let remedy = remedy(&error).unwrap();
         assert_eq!(remedy.summary(), "The client secret has expired.");

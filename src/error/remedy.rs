@@ -241,6 +241,36 @@ const NO_MECHANISM: Advice = Advice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cause;
+    use crate::outcome::Disposition;
+    use crate::smtp::failure::{Cause, Failure};
+
+    #[test]
+    fn every_reply_of_the_tables_becomes_a_whole_remedy() {
+        let circumstances = |method| Circumstances {
+            username: "svc-mail@contoso.com".to_owned(),
+            sender: "alerts@contoso.com".to_owned(),
+            host: "smtp.office365.com".to_owned(),
+            method,
+        };
+        for (phase, reply) in cause::samples() {
+            let bare = Error::from(Failure::new(phase, Cause::Refused(reply.clone())));
+            assert!(bare.remedy().is_some(), "{reply}");
+            let is_temporary = bare.cause().unwrap().is_temporary() || reply.is_transient();
+            let is_retried = matches!(bare.disposition(), Disposition::Retry { .. });
+            assert!(is_temporary || !is_retried, "{reply}: {bare:#}");
+            for method in [AuthenticationMethod::OAuth, AuthenticationMethod::Basic] {
+                let error = Error::from(Failure::new(phase, Cause::Refused(reply.clone())));
+                let error = error.with_circumstances(circumstances(method));
+                assert_eq!(error.kind(), bare.kind(), "{reply}");
+                let shown = format!("{error:#}");
+                for blank in ["<username>", "<sender>", "<host>", "{", "}"] {
+                    assert!(!shown.contains(blank), "{reply}: {shown}");
+                }
+                assert!(!error.remedy().unwrap().summary().contains('\n'), "{shown}");
+            }
+        }
+    }
 
     #[test]
     fn the_parties_of_a_denial_are_read_only_when_they_are_addresses() {

@@ -154,6 +154,12 @@ impl Error {
         Self::new(ErrorKind::Unsendable, Phase::Preparation, message)
     }
 
+    /// The provider gave a token that cannot be used, or the one that was refused once more.
+    pub(crate) fn is_about_an_invalid_token(&self) -> bool {
+        let source = self.source().and_then(|source| source.downcast_ref::<TokenError>());
+        source.is_some_and(|error| error.kind() == TokenErrorKind::InvalidToken)
+    }
+
     /// Returns what kind of thing went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -1,4 +1,4 @@
-//! Sends mail through Microsoft 365 with OAuth 2.0, on top of lettre.
+#![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(
     unreachable_pub,

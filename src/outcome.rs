@@ -1,5 +1,6 @@
 //! What became of a submission: who was accepted, who was refused, and whose move it is. Decides nothing.
 
+use std::fmt;
 use std::time::Duration;
 
 use lettre::Address;
@@ -123,6 +124,15 @@ impl Refusal {
     /// [`Indeterminate`](Disposition::Indeterminate) means that this recipient may have got the message.
     pub fn disposition(&self) -> Disposition {
         self.disposition
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reply {
+            Some(reply) => write!(f, "{}: {reply}", self.recipient),
+            None => write!(f, "{}: the connection failed before the server had answered", self.recipient),
+        }
     }
 }
 

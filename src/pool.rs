@@ -258,10 +258,13 @@ impl Pool {
         refusal: Failure,
         deadline: Moment,
     ) -> Result<Connection, Error> {
-        let token = self.token(Some(rejected), deadline).await?;
-        if token.is_same(rejected) {
-            return Err(refusal.into());
-        }
+        let token = match self.token(Some(rejected), deadline).await {
+            Ok(token) if !token.is_same(rejected) => token,
+            // The provider has no other token: then what the server said is what there is to say.
+            Ok(_) => return Err(refusal.into()),
+            Err(error) if error.is_about_an_invalid_token() => return Err(refusal.into()),
+            Err(error) => return Err(error),
+        };
         // A new connection: what a server makes of a second AUTH after a refused one is not defined for XOAUTH2.
         let mut connection = Connection::open(self.0.endpoint.clone(), deadline).await?;
         connection.authenticate(self.0.endpoint.config.username(), self.bearer(&token)).await?;

@@ -3,10 +3,11 @@
 use super::{Error, ErrorKind, Inner};
 use crate::cause::{Finding, ReplyCause};
 use crate::config::{AuthenticationMethod, MailServerConfig};
+use crate::entra;
 use crate::office365::basic_authentication_retirement;
 use crate::remedy::{Advice, Blanks, Remedy, Who};
+use crate::smtp::Reply;
 use crate::token::TokenError;
-use crate::{entra, smtp::Reply};
 
 /// What is known of the settings when an error leaves the mailer. No secrets.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! The mailer: carries submissions over the pool's connections and says what became of each. Parses nothing.
 
 mod delivery;
+mod settings;
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,15 +12,20 @@ use lettre::{AsyncTransport, Message};
 
 use crate::authentication::{Authentication, Method};
 use crate::clock::{Clock, Moment};
-use crate::config::{AuthenticationMethod, ConfigError, ConfigProblem, MailServerConfig, Problems, Tls};
+use crate::config::{
+    AuthenticationMethod, ConfigError, ConfigProblem, MailProvider, MailServerConfig, Problems, Tls,
+};
 use crate::error::{Circumstances, Error};
 use crate::limits::Limiter;
+use crate::office365::basic_authentication_retirement;
 use crate::outcome::Submission;
 use crate::pool::{Pool, PoolStatus};
 use crate::retry::RetryPolicy;
 use crate::smtp::connection::Endpoint;
 use crate::smtp::{Dsn, RecipientPolicy};
 use crate::token::TokenCache;
+
+use settings::SignIn;
 
 /// Sends messages through one mailbox; cheap to clone, clones share connections and tokens.
 ///
@@ -31,7 +37,7 @@ use crate::token::TokenCache;
 /// let mailer = Mailer::builder(profile).authentication(Authentication::basic("secret")).build()?;
 /// let submission = mailer.submit(&message).await?;
 /// for refusal in submission.refused() {
-///     eprintln!("{}: {}", refusal.recipient(), refusal.reply());
+///     eprintln!("refused {refusal}");
 /// }
 /// # Ok(())
 /// # }
@@ -42,9 +48,9 @@ pub struct Mailer(Arc<Inner>);
 struct Inner {
     endpoint: Endpoint,
     pool: Pool,
+    method: AuthenticationMethod,
     limiter: Limiter,
     retry: RetryPolicy,
-    method: AuthenticationMethod,
 }
 
 /// What may differ from one submission to the next.
@@ -88,7 +94,7 @@ impl SubmitOptions {
 #[derive(Debug)]
 pub struct MailerBuilder {
     config: MailServerConfig,
-    authentication: Option<Authentication>,
+    authentication: Option<SignIn>,
     clock: Clock,
     retry: RetryPolicy,
 }
@@ -97,7 +103,7 @@ impl MailerBuilder {
     /// Sets how to sign in. Required.
     #[must_use]
     pub fn authentication(mut self, authentication: Authentication) -> Self {
-        self.authentication = Some(authentication);
+        self.authentication = Some(SignIn::Ready(authentication));
         self
     }
 
@@ -122,12 +128,14 @@ impl MailerBuilder {
     pub fn build(self) -> Result<Mailer, ConfigError> {
         let Self { config, authentication, clock, retry } = self;
         let mut problems = Problems::default();
-        if authentication.is_none() {
-            problems.push(ConfigProblem::new(
-                "authentication",
-                "say how to sign in: `Authentication::oauth` or `::basic`",
-            ));
-        }
+        let authentication = match authentication {
+            Some(sign_in) => sign_in.complete(&config, &clock, &mut problems),
+            None => {
+                let mend = "say how to sign in: `Authentication::oauth` or `Authentication::basic`";
+                problems.push(ConfigProblem::new("authentication", mend));
+                None
+            }
+        };
         let oauth = authentication.as_ref().is_some_and(|how| matches!(how.0, Method::OAuth(_)));
         if oauth && config.tls() == Tls::LoopbackPlaintext {
             problems.push(
@@ -143,12 +151,12 @@ impl MailerBuilder {
             problems.push(ConfigProblem::new("tls", format!("TLS cannot be set up: {error}")));
         }
         let (authentication, tls) = problems.finish(authentication.zip(tls.ok()))?;
+        let method = authentication.method();
         let authentication = cached(authentication, &config, &clock);
         let limiter = Limiter::new(config.limits(), clock.clone());
         let endpoint = Endpoint::new(config, tls, clock);
         let pool = Pool::new(endpoint.clone(), authentication);
-        let method = if oauth { AuthenticationMethod::OAuth } else { AuthenticationMethod::Basic };
-        Ok(Mailer(Arc::new(Inner { endpoint, pool, limiter, retry, method })))
+        Ok(Mailer(Arc::new(Inner { endpoint, pool, method, limiter, retry })))
     }
 }
 
@@ -221,6 +229,33 @@ impl Mailer {
     ) -> Result<Submission, Error> {
         let result = self.0.deliver(envelope, message, options).await;
         result.map_err(|error| self.0.explained(error, envelope.from()))
+    }
+
+    /// Returns what works now and needs the administrator's attention all the same, in sentences.
+    ///
+    /// ```
+    /// use smtp_oauth::{Authentication, Mailer, Office365Profile};
+    ///
+    /// let profile = Office365Profile::builder().username("svc-mail@contoso.com").build()?;
+    /// let mailer = Mailer::builder(profile).authentication(Authentication::basic("secret")).build()?;
+    /// assert!(mailer.warnings()[0].contains("Basic authentication"));
+    /// # Ok::<(), smtp_oauth::ConfigError>(())
+    /// ```
+    pub fn warnings(&self) -> Vec<String> {
+        let config = self.config();
+        let mut warnings = Vec::new();
+        let MailProvider::Exchange(_) = config.provider() else { return warnings };
+        if self.0.method == AuthenticationMethod::Basic {
+            warnings.push(basic_authentication_retirement().to_owned());
+        }
+        if config.sends_as_other() {
+            warnings.push(format!(
+                "{} sends as {}, for which it needs the permission Send As",
+                config.username(),
+                config.sender().email,
+            ));
+        }
+        warnings
     }
 
     /// Returns how the connections are used at the moment.
@@ -326,7 +361,7 @@ impl AsyncTransport for Mailer {
 
 impl fmt::Debug for Mailer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { endpoint, pool: _, limiter: _, retry: _, method: _ } = &*self.0;
+        let Inner { endpoint, pool: _, method: _, limiter: _, retry: _ } = &*self.0;
         f.debug_struct("Mailer")
             .field("host", &endpoint.config.host())
             .field("port", &endpoint.config.port())

@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use super::capabilities::Capabilities;
 use super::command;
+use super::facts::{Observer, TlsFacts};
 use super::failure::{Cause, Failure, ReplyFault};
 use super::phase::Phase;
 use super::reply::Reply;
@@ -35,11 +36,29 @@ pub(crate) struct Endpoint {
     pub(crate) clock: Clock,
     /// The server offers CHUNKING and was found not to know BDAT.
     no_chunks: Arc<AtomicBool>,
+    observer: Observer,
 }
 
 impl Endpoint {
     pub(crate) fn new(config: MailServerConfig, tls: Arc<ClientConfig>, clock: Clock) -> Self {
-        Self { config: Arc::new(config), tls, clock, no_chunks: Arc::default() }
+        Self {
+            config: Arc::new(config),
+            tls,
+            clock,
+            no_chunks: Arc::default(),
+            observer: Observer::default(),
+        }
+    }
+
+    /// Returns the same endpoint, with somebody who wants to know how its connections are opened.
+    pub(crate) fn observed_by(&self, observer: Observer) -> Self {
+        Self { observer, ..self.clone() }
+    }
+
+    /// Notes the end of a phase that began at `started`.
+    fn note(&self, phase: Phase, started: Moment) {
+        let took = self.clock.moment().since(started);
+        self.observer.note(|facts| facts.phases.push((phase, took)));
     }
 
     /// Tells whether messages go by DATA although the server offers CHUNKING.
@@ -81,7 +100,9 @@ impl Connection {
             Tls::StartTls | Tls::LoopbackPlaintext => Box::new(tcp),
         };
         let stream = GuardedStream::new(transport, peer);
+        let started = endpoint.clock.moment();
         let (lettre, hello) = greet(&endpoint, &stream).await?;
+        endpoint.note(Phase::Ehlo, started);
         stream.set_after_refusal(AfterRefusal::Continue);
         let capabilities = Capabilities::from_reply(&hello);
         let mut connection =
@@ -89,6 +110,8 @@ impl Connection {
         if config.tls() == Tls::StartTls {
             connection.start_tls().await?;
         }
+        let offered = connection.capabilities.clone();
+        connection.endpoint.observer.note(|facts| facts.offered = Some(offered));
         Ok(connection)
     }
 
@@ -291,13 +314,18 @@ async fn write_all(stream: &GuardedStream, bytes: &[u8]) -> io::Result<()> {
 async fn connect(endpoint: &Endpoint) -> Result<TcpStream, Failure> {
     let Endpoint { config, clock, .. } = endpoint;
     let limit = config.timeouts().connect();
-    let deadline = clock.moment().after(limit);
+    let started = clock.moment();
+    let deadline = started.after(limit);
     let timeout = |phase| Failure::new(phase, Cause::Timeout(limit));
     let addresses = clock
         .until(deadline, tokio::net::lookup_host((config.host(), config.port())))
         .await
         .map_err(|_| timeout(Phase::Resolve))?
-        .map_err(|error| Failure::new(Phase::Resolve, Cause::Network(error)))?;
+        .map_err(|error| Failure::new(Phase::Resolve, Cause::Network(error)))?
+        .collect::<Vec<_>>();
+    endpoint.note(Phase::Resolve, started);
+    endpoint.observer.note(|facts| facts.addresses.clone_from(&addresses));
+    let started = clock.moment();
     let attempt = async {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in addresses {
@@ -315,6 +343,7 @@ async fn connect(endpoint: &Endpoint) -> Result<TcpStream, Failure> {
         .map_err(|error| Failure::new(Phase::Connect, Cause::Network(error)))?;
     // A pipelined group goes out in one write and must not wait for the acknowledgement of the one before.
     tcp.set_nodelay(true).map_err(|error| Failure::new(Phase::Connect, Cause::Network(error)))?;
+    endpoint.note(Phase::Connect, started);
     Ok(tcp)
 }
 
@@ -324,11 +353,14 @@ async fn handshake(endpoint: &Endpoint, plain: Box<dyn Transport>) -> Result<Box
     let name = ServerName::try_from(config.host().to_owned())
         .map_err(|error| Failure::new(Phase::Tls, Cause::Tls(io::Error::other(error))))?;
     let limit = config.timeouts().tls();
+    let started = clock.moment();
     let encrypted = clock
-        .until(clock.moment().after(limit), TlsConnector::from(tls.clone()).connect(name, plain))
+        .until(started.after(limit), TlsConnector::from(tls.clone()).connect(name, plain))
         .await
         .map_err(|_| Failure::new(Phase::Tls, Cause::Timeout(limit)))?
         .map_err(|error| Failure::new(Phase::Tls, Cause::Tls(error)))?;
+    endpoint.note(Phase::Tls, started);
+    endpoint.observer.note(|facts| facts.tls = Some(TlsFacts::of(encrypted.get_ref().1)));
     Ok(Box::new(encrypted))
 }
 

@@ -308,7 +308,7 @@ impl Connection {
         replies.refusal()
     }
 
-    async fn reset(&mut self) -> bool {
+    pub(super) async fn reset(&mut self) -> bool {
         let limit = self.endpoint.config.timeouts().envelope();
         self.command(Phase::Reset, b"RSET\r\n", limit).await.is_ok_and(|reply| reply.is_positive())
     }

@@ -7,6 +7,7 @@ mod certificate;
 mod clock;
 mod entra;
 mod exchange;
+mod microsoft365;
 mod tokens;
 
 pub use certificate::{CertificateKind, ServerCertificate, TestAuthority};
@@ -16,4 +17,5 @@ pub use exchange::{
     AuthAttempt, BodyCommand, ConnectionCounts, Extensions, FakeExchange, FakeExchangeBuilder, Fault,
     Handshake, Phase, ReceivedMessage, ReceivedRecipient, ScriptedFault, SessionRecord,
 };
+pub use microsoft365::FakeMicrosoft365;
 pub use tokens::{IssuedTokens, TokenVerdict};

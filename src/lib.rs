@@ -15,6 +15,7 @@
 )]
 
 mod authentication;
+mod cause;
 mod clock;
 mod cloud;
 mod config;
@@ -26,6 +27,8 @@ pub mod oauth;
 mod office365;
 mod outcome;
 mod pool;
+mod powershell;
+mod remedy;
 mod retry;
 mod settings;
 mod smtp;
@@ -38,6 +41,7 @@ pub mod testing;
 pub use lettre;
 
 pub use authentication::Authentication;
+pub use cause::ReplyCause;
 pub use clock::Clock;
 pub use cloud::Cloud;
 pub use config::{
@@ -49,6 +53,7 @@ pub use mailer::{Mailer, MailerBuilder, SubmitOptions};
 pub use office365::{Office365Profile, basic_authentication_retirement};
 pub use outcome::{Disposition, Refusal, Submission};
 pub use pool::PoolStatus;
+pub use remedy::{Remedy, Who};
 pub use retry::RetryPolicy;
 pub use settings::{AuthenticationSettings, ResolvedSettings, Settings};
 pub use smtp::{Dsn, EnhancedStatusCode, Notify, Phase, RecipientPolicy, Reply, ReturnContent};

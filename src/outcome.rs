@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use lettre::Address;
 
-use crate::smtp::Reply;
+use crate::cause::{self, ReplyCause, Verdict};
+use crate::smtp::{Phase, Reply};
 
 /// A message the server took responsibility for, for at least one recipient (RFC 5321 §4.2.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,11 +76,17 @@ impl Submission {
 }
 
 impl Refusal {
-    /// The server refused this recipient: a 4yz reply may be followed by success later, a 5yz one will not.
+    /// The server refused this recipient: a 4yz reply may be followed by success later, a 5yz one will not, unless the
+    /// cause is known to be otherwise.
     pub(crate) fn by_reply(recipient: Address, reply: Reply) -> Self {
-        let disposition = match reply.is_transient() {
-            true => Disposition::Retry { after: None },
-            false => Disposition::FixMessage,
+        let finding = cause::classify(Phase::Rcpt, &reply);
+        let disposition = match finding.and_then(|finding| finding.verdict) {
+            Some(Verdict::Later) => {
+                Disposition::Retry { after: finding.and_then(|found| found.cause.window()) }
+            }
+            None if reply.is_transient() => Disposition::Retry { after: None },
+            None | Some(Verdict::Recipients | Verdict::Message) => Disposition::FixMessage,
+            Some(_) => Disposition::FixConfiguration,
         };
         Self { recipient, reply: Some(reply), disposition }
     }
@@ -104,6 +111,12 @@ impl Refusal {
     /// Returns what the server said; `None` when the connection failed in a later transaction of a split submission.
     pub fn reply(&self) -> Option<&Reply> {
         self.reply.as_ref()
+    }
+
+    /// Returns why the server refused, if its reply is one of those known here.
+    pub fn cause(&self) -> Option<ReplyCause> {
+        let finding = cause::classify(Phase::Rcpt, self.reply.as_ref()?)?;
+        Some(finding.cause)
     }
 
     /// Returns whose move it is for this recipient.

@@ -4,6 +4,7 @@ use lettre::Address;
 use lettre::address::Envelope;
 
 use super::{Inner, SubmitOptions};
+use crate::cause::{self, ReplyCause};
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind};
 use crate::outcome::{Disposition, Refusal, Submission};
@@ -94,7 +95,7 @@ impl Inner {
                 }
                 Err(error) => error,
             };
-            if error.reply().is_some_and(throttles) {
+            if error.cause().is_some_and(ReplyCause::throttles) {
                 self.limiter.slow_down();
             }
             failures += 1;
@@ -174,27 +175,15 @@ fn is_too_many(reply: &Reply) -> bool {
         && (reply.enhanced() == Some(TOO_MANY_RECIPIENTS) || reply.text().contains("oo many recipients"))
 }
 
-/// Tells whether the server says that this mailbox sends too much or too fast, whoever asks.
-fn throttles(reply: &Reply) -> bool {
-    const RATE_LIMITS: std::ops::RangeInclusive<u16> = 500..=699;
-    match (reply.code(), reply.enhanced()) {
-        (432, _) => true,
-        (400..500, Some(EnhancedStatusCode { class: 4, subject: 7, detail }))
-            if RATE_LIMITS.contains(&detail) =>
-        {
-            true
-        }
-        (400..500, _) => reply.text().contains("submission rate"),
-        _ => false,
-    }
-}
-
 /// Tells whether an idle connection turned out to be closed before the server accepted anything.
 fn is_stale(undelivered: &Undelivered) -> bool {
-    let Undelivered { failure: Failure { phase: _, cause }, recipients, certainty } = undelivered;
+    let Undelivered { failure: Failure { phase, cause }, recipients, certainty } = undelivered;
     let closed = match cause {
         Cause::Closed(_) => true,
-        Cause::Refused(reply) => reply.code() == 421 && !throttles(reply),
+        Cause::Refused(reply) => {
+            let finding = cause::classify(*phase, reply);
+            reply.code() == 421 && !finding.is_some_and(|finding| finding.cause.throttles())
+        }
         _ => false,
     };
     closed && recipients.is_empty() && *certainty == Certainty::NotDelivered

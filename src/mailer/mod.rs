@@ -15,7 +15,7 @@ use crate::clock::{Clock, Moment};
 use crate::config::{
     AuthenticationMethod, ConfigError, ConfigProblem, MailProvider, MailServerConfig, Problems, Tls,
 };
-use crate::error::Error;
+use crate::error::{Circumstances, Error};
 use crate::limits::Limiter;
 use crate::office365::basic_authentication_retirement;
 use crate::outcome::Submission;
@@ -227,7 +227,8 @@ impl Mailer {
         message: &[u8],
         options: &SubmitOptions,
     ) -> Result<Submission, Error> {
-        self.0.deliver(envelope, message, options).await
+        let result = self.0.deliver(envelope, message, options).await;
+        result.map_err(|error| self.0.explained(error, envelope.from()))
     }
 
     /// Returns what works now and needs the administrator's attention all the same, in sentences.
@@ -281,7 +282,8 @@ impl Mailer {
     /// # Cancellation
     /// A dropped future closes the connection.
     pub async fn verify(&self) -> Result<(), Error> {
-        let checkout = self.0.pool.checkout_new(self.0.deadline()).await?;
+        let checkout = self.0.pool.checkout_new(self.0.deadline()).await;
+        let checkout = checkout.map_err(|error| self.0.explained(error, None))?;
         checkout.connection.quit().await;
         Ok(())
     }
@@ -307,6 +309,11 @@ impl Mailer {
 }
 
 impl Inner {
+    /// Adds to an error what its remedy needs to know.
+    fn explained(&self, error: Error, sender: Option<&lettre::Address>) -> Error {
+        error.with_circumstances(Circumstances::new(&self.endpoint.config, self.method, sender))
+    }
+
     fn deadline(&self) -> Moment {
         self.endpoint.clock.moment().after(self.endpoint.config.timeouts().total())
     }

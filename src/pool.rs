@@ -102,6 +102,10 @@ impl Pool {
         }))
     }
 
+    pub(crate) fn authentication(&self) -> &Method {
+        &self.0.authentication.0
+    }
+
     pub(crate) fn status(&self) -> PoolStatus {
         let Shared { permits, most, waiting, .. } = &*self.0;
         let in_use = most.saturating_sub(permits.available_permits());

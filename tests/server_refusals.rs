@@ -42,8 +42,11 @@ async fn assert_next_arrives_alone(server: &FakeExchange, mailer: &Mailer, conne
     assert_eq!((messages[0].connection, server.connections().total), (connection, connection), "{case}");
 }
 
-/// What a server says, where, and what is made of it: whose fault it is and the text in front of the numbers.
-const ORDERLY: [(At, Phase, &str, (ErrorKind, Disposition, &str)); 13] = [
+/// The kind of a refusal, whose move it is, and the text in front of its numbers.
+type Meaning = (ErrorKind, Disposition, &'static str);
+
+/// What a server says, where, and what is made of it.
+const ORDERLY: [(At, Phase, &str, Meaning); 13] = [
     (At::Mail, Phase::Mail, "451 4.7.0 Temporary server error", BUSY),
     (At::Mail, Phase::Mail, "452 4.3.1 Insufficient system resources", BUSY),
     (At::Mail, Phase::Mail, "550 5.7.60 Client does not have permissions to send as this sender", SENDER),
@@ -58,14 +61,12 @@ const ORDERLY: [(At, Phase, &str, (ErrorKind, Disposition, &str)); 13] = [
     (At::Body, Phase::FinalReply, "552 5.3.4 Too large", REFUSED),
     (At::Body, Phase::FinalReply, "554-5.2.0\n554 5.2.0 STOREDRV.Submission.Exception", REFUSED),
 ];
-const BUSY: (ErrorKind, Disposition, &str) =
-    (ErrorKind::ServerUnavailable, RETRY, "the mail server cannot do it at the moment");
-const SENDER: (ErrorKind, Disposition, &str) =
+const BUSY: Meaning = (ErrorKind::ServerUnavailable, RETRY, "the mail server cannot do it at the moment");
+const SENDER: Meaning =
     (ErrorKind::SenderRefused, Disposition::FixConfiguration, "the mail server refused the sender");
-const RECIPIENTS: (ErrorKind, Disposition, &str) =
+const RECIPIENTS: Meaning =
     (ErrorKind::RecipientsRefused, MESSAGE, "the mail server refused every recipient");
-const REFUSED: (ErrorKind, Disposition, &str) =
-    (ErrorKind::MessageRefused, MESSAGE, "the mail server refused the message");
+const REFUSED: Meaning = (ErrorKind::MessageRefused, MESSAGE, "the mail server refused the message");
 
 #[tokio::test]
 async fn after_an_orderly_refusal_the_connection_carries_the_next_message() {

@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::HashSet;
 use std::error::Error as StdError;
-use std::fmt::{self, Debug, Write};
+use std::fmt::{Debug, Write};
 use std::sync::{Mutex, OnceLock};
 
 use base64::Engine;

@@ -255,12 +255,14 @@ async fn a_connection_closed_during_the_handshake_may_work_next_time() {
     assert_failure(&error, (ErrorKind::Disconnected, Phase::Tls, RETRY, text), "close");
 }
 
+type SignIn = fn(&FakeExchange) -> Authentication;
+
 #[tokio::test]
 async fn a_server_without_a_fitting_mechanism_is_told_nothing() {
     let offer = Extensions::exchange_online;
     let oauth = |server: &FakeExchange| support::issuing(server.tokens(), 1800);
     let basic = |_: &FakeExchange| Authentication::basic(PASSWORD);
-    let cases: [(Extensions, fn(&FakeExchange) -> Authentication, &str); 4] = [
+    let cases: [(Extensions, SignIn, &str); 4] = [
         (
             offer().without("AUTH"),
             oauth,

@@ -10,7 +10,7 @@ use smtp_oauth::testing::{
     BodyCommand, Extensions, FakeExchange, FakeExchangeBuilder, Fault, ManualClock, Phase as At,
 };
 use smtp_oauth::{Authentication, Disposition, Error, ErrorKind, MailServerConfig, Mailer, Phase, Tls};
-use support::{Expected, RETRY, assert_failure, envelope, mailer, message};
+use support::{RETRY, assert_failure, envelope, mailer, message};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -43,91 +43,44 @@ async fn assert_next_arrives_alone(server: &FakeExchange, mailer: &Mailer, conne
     assert_eq!((messages[0].connection, server.connections().total), (connection, connection), "{case}");
 }
 
+/// The kind of a refusal, whose move it is, and the text in front of its numbers.
+type Meaning = (ErrorKind, Disposition, &'static str);
+
+/// What a server says, where, and what is made of it.
+const ORDERLY: [(At, Phase, &str, Meaning); 13] = [
+    (At::Mail, Phase::Mail, "451 4.7.0 Temporary server error", BUSY),
+    (At::Mail, Phase::Mail, "452 4.3.1 Insufficient system resources", BUSY),
+    (At::Mail, Phase::Mail, "550 5.7.60 Client does not have permissions to send as this sender", SENDER),
+    (At::Rcpt, Phase::Rcpt, "451 4.4.4 Mail received as unauthenticated", BUSY),
+    (At::Rcpt, Phase::Rcpt, "452 4.5.3 Too many recipients", BUSY),
+    (At::Rcpt, Phase::Rcpt, "550 5.1.10 Recipient not found", RECIPIENTS),
+    (At::Data, Phase::Data, "451 4.3.0 Try later", BUSY),
+    (At::Data, Phase::Data, "554 5.5.1 No", REFUSED),
+    (At::Body, Phase::FinalReply, "451 4.7.500 Server busy", BUSY),
+    (At::Body, Phase::FinalReply, "452 4.3.1 Out of space", BUSY),
+    (At::Body, Phase::FinalReply, "550 5.7.1 Spam", REFUSED),
+    (At::Body, Phase::FinalReply, "552 5.3.4 Too large", REFUSED),
+    (At::Body, Phase::FinalReply, "554-5.2.0\n554 5.2.0 STOREDRV.Submission.Exception", REFUSED),
+];
+const BUSY: Meaning = (ErrorKind::ServerUnavailable, RETRY, "the mail server cannot do it at the moment");
+const SENDER: Meaning =
+    (ErrorKind::SenderRefused, Disposition::FixConfiguration, "the mail server refused the sender");
+const RECIPIENTS: Meaning =
+    (ErrorKind::RecipientsRefused, MESSAGE, "the mail server refused every recipient");
+const REFUSED: Meaning = (ErrorKind::MessageRefused, MESSAGE, "the mail server refused the message");
+
 #[tokio::test]
 async fn after_an_orderly_refusal_the_connection_carries_the_next_message() {
-    let busy = |phase, text| (ErrorKind::ServerUnavailable, phase, RETRY, text);
-    let no = |phase, text| (ErrorKind::MessageRefused, phase, MESSAGE, text);
-    let cases: [(At, &str, Expected<'_>); 13] = [
-        (
-            At::Mail,
-            "451 4.7.0 Temporary server error",
-            busy(Phase::Mail, "the mail server cannot do it at the moment (451 4.7.0)"),
-        ),
-        (
-            At::Mail,
-            "452 4.3.1 Insufficient system resources",
-            busy(Phase::Mail, "the mail server cannot do it at the moment (452 4.3.1)"),
-        ),
-        (
-            At::Mail,
-            "550 5.7.60 SMTP; Client does not have permissions to send as this sender",
-            (
-                ErrorKind::SenderRefused,
-                Phase::Mail,
-                Disposition::FixConfiguration,
-                "the mail server refused the sender (550 5.7.60)",
-            ),
-        ),
-        (
-            At::Rcpt,
-            "451 4.4.4 Mail received as unauthenticated",
-            busy(Phase::Rcpt, "the mail server cannot do it at the moment (451 4.4.4)"),
-        ),
-        (
-            At::Rcpt,
-            "452 4.5.3 Too many recipients",
-            busy(Phase::Rcpt, "the mail server cannot do it at the moment (452 4.5.3)"),
-        ),
-        (
-            At::Rcpt,
-            "550 5.1.10 Recipient not found",
-            (
-                ErrorKind::RecipientsRefused,
-                Phase::Rcpt,
-                MESSAGE,
-                "the mail server refused every recipient (550 5.1.10)",
-            ),
-        ),
-        (
-            At::Data,
-            "451 4.3.0 Try later",
-            busy(Phase::Data, "the mail server cannot do it at the moment (451 4.3.0)"),
-        ),
-        (At::Data, "554 5.5.1 No", no(Phase::Data, "the mail server refused the message (554 5.5.1)")),
-        (
-            At::Body,
-            "451 4.7.500 Server busy",
-            busy(Phase::FinalReply, "the mail server cannot do it at the moment (451 4.7.500)"),
-        ),
-        (
-            At::Body,
-            "452 4.3.1 Out of space",
-            busy(Phase::FinalReply, "the mail server cannot do it at the moment (452 4.3.1)"),
-        ),
-        (
-            At::Body,
-            "550 5.7.1 Spam",
-            no(Phase::FinalReply, "the mail server refused the message (550 5.7.1)"),
-        ),
-        (
-            At::Body,
-            "552 5.3.4 Too large",
-            no(Phase::FinalReply, "the mail server refused the message (552 5.3.4)"),
-        ),
-        (
-            At::Body,
-            "554-5.2.0\n554 5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException",
-            no(Phase::FinalReply, "the mail server refused the message (554 5.2.0)"),
-        ),
-    ];
-    for (at, reply, expected) in cases {
+    for (at, phase, reply, (kind, disposition, text)) in ORDERLY {
+        let said: Vec<_> = reply.lines().map(|line| &line[4..]).collect();
+        let enhanced = said[0].split(' ').next().unwrap();
+        let text = format!("{text} ({} {enhanced})", &reply[..3]);
         for (mode, builder) in servers() {
             let case = format!("{at:?}, {reply}, {mode}");
             let server = builder.fault(at, Fault::reply(reply)).start().await;
             let mailer = mailer(&server);
             let error = failure(&mailer).await;
-            assert_failure(&error, expected, &case);
-            let said = reply.lines().map(|line| &line[4..]).collect::<Vec<_>>();
+            assert_failure(&error, (kind, phase, disposition, &text), &case);
             assert_eq!(error.reply().unwrap().lines(), said, "{case}");
             assert_next_arrives_alone(&server, &mailer, 1, &case).await;
         }

@@ -1,5 +1,5 @@
-//! The guarded byte stream between lettre and the network: sits above TLS, hands lettre one line at a time, keeps a copy
-//! of every reply, and bounds what a server may send. Speaks no SMTP itself.
+//! The guarded byte stream between lettre and the network: sits above TLS, hands lettre the code of one line at a time,
+//! keeps every reply whole, and bounds what a server may send. Speaks no SMTP itself.
 
 use std::fmt;
 use std::future::poll_fn;

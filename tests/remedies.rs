@@ -342,6 +342,22 @@ async fn every_known_reply_is_recognised_over_the_wire() {
 }
 
 #[tokio::test]
+async fn another_token_is_tried_only_where_it_could_help() {
+    let cases = [
+        ("535 5.7.3 Authentication unsuccessful", 2),
+        ("535 5.7.143 Expired token", 2),
+        ("535 5.7.144 XOAUTH2 authentication failed. Invalid API permissions", 1),
+        ("535 5.7.139 Authentication unsuccessful, the user credentials were incorrect.", 1),
+        ("535 5.7.0 (#AUTH012) Too many bad auth attempts", 1),
+    ];
+    for (reply, attempts) in cases {
+        let server = FakeExchange::builder().fault(Phase::Auth, Fault::reply(reply).always()).start().await;
+        support::mailer(&server).verify().await.unwrap_err();
+        assert_eq!(server.auth_attempts().len(), attempts, "{reply}");
+    }
+}
+
+#[tokio::test]
 async fn a_denied_header_from_is_not_blamed_on_the_envelope() {
     let reply =
         "554 5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied; Failed";

@@ -29,7 +29,7 @@ pub enum ErrorKind {
     StartTlsUnavailable,
     /// The server spoke between STARTTLS and the handshake: somebody may be tampering with the connection.
     PlaintextInjected,
-    /// Nothing happened within the limit of the phase.
+    /// Nothing happened within the limit of the phase, or the limit for everything together was over.
     Timeout,
     /// The server closed the connection, or it broke.
     Disconnected,
@@ -99,7 +99,7 @@ impl Error {
         }))
     }
 
-    fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
     }
@@ -150,12 +150,17 @@ impl Error {
         Self::new(ErrorKind::Closed, Phase::Preparation, "the mailer was closed")
     }
 
+    /// `total` is the limit for everything together, whatever was going on when it was over.
+    pub(crate) fn overdue(phase: Phase, total: Duration) -> Self {
+        Self::new(ErrorKind::Timeout, phase, format!("the total of {total:?} was used up ({phase})"))
+    }
+
     pub(crate) fn unsendable(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unsendable, Phase::Preparation, message)
     }
 
-    /// The provider gave a token that cannot be used, or the one that was refused once more.
-    pub(crate) fn is_about_an_invalid_token(&self) -> bool {
+    /// Tells whether the provider's own token was the fault, such as the refused one once more.
+    pub(crate) fn is_invalid_token(&self) -> bool {
         let source = self.source().and_then(|source| source.downcast_ref::<TokenError>());
         source.is_some_and(|error| error.kind() == TokenErrorKind::InvalidToken)
     }
@@ -268,6 +273,7 @@ impl From<Failure> for Error {
             }
             Cause::Tls(error) => Self::disconnected(phase).with_source(error),
             Cause::Timeout(limit) => Self::timeout(phase, limit),
+            Cause::Overdue(total) => Self::overdue(phase, total),
             Cause::Closed(None) => Self::disconnected(phase),
             Cause::Closed(Some(error)) => Self::disconnected(phase).with_source(error),
             Cause::Protocol(fault) => {

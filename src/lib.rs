@@ -19,6 +19,7 @@ mod cause;
 mod clock;
 mod cloud;
 mod config;
+mod diagnose;
 pub mod entra;
 mod error;
 mod limits;
@@ -48,6 +49,7 @@ pub use config::{
     AuthenticationMethod, Chunking, ConfigError, ConfigProblem, ConnectionReuse, InitialResponse,
     MailProvider, MailServerConfig, SendingLimits, ServerBuilder, Timeouts, Tls, WhenReached,
 };
+pub use diagnose::{Diagnose, Diagnosis, DiagnosisStep, StepName, StepResult, diagnose};
 pub use error::{Error, ErrorKind};
 pub use mailer::{Mailer, MailerBuilder, SubmitOptions};
 pub use office365::{Office365Profile, basic_authentication_retirement};

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
@@ -19,6 +20,9 @@ use crate::smtp::failure::{Cause, Failure};
 use crate::smtp::sasl::Credentials;
 use crate::smtp::{EnhancedStatusCode, Phase, Reply};
 use crate::token::{AccessToken, TokenRequest};
+
+/// A server closes an idle connection after minutes; one that was used just now is hardly being closed.
+const DOUBTFUL: Duration = Duration::from_secs(5);
 
 /// The connections of one mailbox; clones share them.
 #[derive(Clone, Debug)]
@@ -99,6 +103,10 @@ impl Pool {
         }))
     }
 
+    pub(crate) fn authentication(&self) -> &Method {
+        &self.0.authentication.0
+    }
+
     pub(crate) fn status(&self) -> PoolStatus {
         let Shared { permits, most, waiting, .. } = &*self.0;
         let in_use = most.saturating_sub(permits.available_permits());
@@ -116,8 +124,11 @@ impl Pool {
     /// A dropped future gives back what it has taken and closes what it has opened.
     pub(crate) async fn checkout(&self, deadline: Moment) -> Result<Checkout, Error> {
         let permit = self.permit(deadline).await?;
-        while let Some(Parked { mut connection, opened, messages, since: _ }) = self.pop_idle() {
+        while let Some(Parked { mut connection, opened, messages, since }) = self.pop_idle() {
             connection.set_deadline(deadline);
+            if self.0.endpoint.clock.moment().since(since) > DOUBTFUL {
+                connection.set_doubtful();
+            }
             if connection.is_alive().await {
                 return Ok(Checkout { connection, origin: Origin::Reused, opened, messages, permit });
             }
@@ -177,13 +188,11 @@ impl Pool {
     }
 
     async fn permit(&self, deadline: Moment) -> Result<OwnedSemaphorePermit, Error> {
-        let clock = &self.0.endpoint.clock;
-        let started = clock.moment();
         let _waiting = Waiting::count(&self.0.waiting);
-        match clock.until(deadline, self.0.permits.clone().acquire_owned()).await {
+        match self.0.endpoint.clock.until(deadline, self.0.permits.clone().acquire_owned()).await {
             Ok(Ok(permit)) if !self.is_closed() => Ok(permit),
             Ok(_) => Err(Error::closed()),
-            Err(_) => Err(Error::timeout(Phase::Preparation, deadline.since(started))),
+            Err(_) => Err(self.overdue(Phase::Preparation)),
         }
     }
 
@@ -260,10 +269,9 @@ impl Pool {
         deadline: Moment,
     ) -> Result<Connection, Error> {
         let token = match self.token(Some(rejected), deadline).await {
-            Ok(token) if !token.is_same(rejected) => token,
-            // The provider has no other token: then what the server said is what there is to say.
-            Ok(_) => return Err(refusal.into()),
-            Err(error) if error.is_about_an_invalid_token() => return Err(refusal.into()),
+            Ok(token) => token,
+            // The provider has no other: what the mail server said is what somebody must act on.
+            Err(error) if error.is_invalid_token() => return Err(Error::from(refusal).with_source(error)),
             Err(error) => return Err(error),
         };
         // A new connection: what a server makes of a second AUTH after a refused one is not defined for XOAUTH2.
@@ -280,10 +288,12 @@ impl Pool {
         if let Some(rejected) = rejected {
             request = request.with_rejected(rejected);
         }
-        let clock = &self.0.endpoint.clock;
-        let started = clock.moment();
-        let token = clock.until(deadline, provider.token(request)).await;
-        Ok(token.map_err(|_| Error::timeout(Phase::Token, deadline.since(started)))??)
+        let token = self.0.endpoint.clock.until(deadline, provider.token(request)).await;
+        Ok(token.map_err(|_| self.overdue(Phase::Token))??)
+    }
+
+    fn overdue(&self, phase: Phase) -> Error {
+        Error::overdue(phase, self.0.endpoint.config.timeouts().total())
     }
 
     fn bearer<'a>(&'a self, token: &'a AccessToken) -> Credentials<'a> {

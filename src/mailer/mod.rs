@@ -308,6 +308,29 @@ impl Mailer {
     }
 }
 
+/// What a diagnosis needs to walk the same way.
+impl Mailer {
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.0.endpoint
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.0.pool
+    }
+
+    pub(crate) fn authentication(&self) -> &Method {
+        self.0.pool.authentication()
+    }
+
+    pub(crate) fn method(&self) -> AuthenticationMethod {
+        self.0.method
+    }
+
+    pub(crate) fn explained(&self, error: Error, sender: Option<&lettre::Address>) -> Error {
+        self.0.explained(error, sender)
+    }
+}
+
 impl Inner {
     /// Adds to an error what its remedy needs to know.
     fn explained(&self, error: Error, sender: Option<&lettre::Address>) -> Error {

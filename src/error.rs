@@ -316,7 +316,11 @@ fn refusal_of(verdict: Verdict, phase: Phase) -> (ErrorKind, &'static str) {
         }
         Verdict::Later => (ErrorKind::ServerUnavailable, "cannot do it at the moment"),
         Verdict::SignIn => (ErrorKind::AuthenticationRefused, "refused the sign-in"),
-        Verdict::Mechanism => (ErrorKind::MechanismUnavailable, "does not know this way of signing in"),
+        // Whatever the server did not understand at these points was STARTTLS or the sign-in.
+        Verdict::Protocol if phase == Phase::StartTls => (ErrorKind::StartTlsUnavailable, "refused STARTTLS"),
+        Verdict::Protocol if phase == Phase::Auth => {
+            (ErrorKind::AuthenticationRefused, "refused the sign-in")
+        }
         Verdict::Tls => (ErrorKind::Tls, "refused the connection for lack of sufficient TLS"),
         Verdict::Protocol => (ErrorKind::Protocol, "did not understand a command"),
         Verdict::Client => (ErrorKind::ServerRefused, "refused the connection"),

@@ -61,7 +61,7 @@ async fn check(cases: &[Case], basic: bool) {
 
 #[tokio::test]
 async fn a_refused_sign_in_names_the_switch_to_turn() {
-    use ErrorKind::{AuthenticationRefused, MechanismUnavailable, ServerUnavailable, Tls};
+    use ErrorKind::{AuthenticationRefused, ServerUnavailable, Tls};
     use ReplyCause as Cause;
     let cases: &[Case] = &[
         (
@@ -128,7 +128,7 @@ async fn a_refused_sign_in_names_the_switch_to_turn() {
         (
             Phase::Auth,
             "504 5.7.4 Unrecognized authentication type",
-            MechanismUnavailable,
+            AuthenticationRefused,
             FIX,
             Cause::MechanismUnknown,
             &["XOAUTH2"],

@@ -62,7 +62,13 @@ async fn a_server_that_refuses_the_client_at_the_door_is_quoted() {
         (
             At::Ehlo,
             "421 4.7.66 TLS 1.0 and 1.1 are not supported",
-            busy(Phase::Ehlo, "the mail server cannot do it at the moment (421 4.7.66)"),
+            // Temporary by its code, permanent by its meaning.
+            (
+                ErrorKind::Tls,
+                Phase::Ehlo,
+                FIX,
+                "the mail server refused the connection for lack of sufficient TLS (421 4.7.66)",
+            ),
         ),
         (
             At::EhloAfterTls,

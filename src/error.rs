@@ -108,8 +108,6 @@ impl Error {
     fn refused_by(phase: Phase, reply: Reply) -> Self {
         let finding = cause::classify(phase, &reply);
         let (kind, what) = match finding.and_then(|finding| finding.verdict) {
-            // A server that does not understand STARTTLS understands the rest well enough.
-            Some(Verdict::Protocol) if phase == Phase::StartTls => refusal(phase, &reply),
             Some(verdict) => refusal_of(verdict, phase),
             None => refusal(phase, &reply),
         };
@@ -318,7 +316,11 @@ fn refusal_of(verdict: Verdict, phase: Phase) -> (ErrorKind, &'static str) {
         }
         Verdict::Later => (ErrorKind::ServerUnavailable, "cannot do it at the moment"),
         Verdict::SignIn => (ErrorKind::AuthenticationRefused, "refused the sign-in"),
-        Verdict::Mechanism => (ErrorKind::MechanismUnavailable, "does not know this way of signing in"),
+        // Whatever the server did not understand at these points was STARTTLS or the sign-in.
+        Verdict::Protocol if phase == Phase::StartTls => (ErrorKind::StartTlsUnavailable, "refused STARTTLS"),
+        Verdict::Protocol if phase == Phase::Auth => {
+            (ErrorKind::AuthenticationRefused, "refused the sign-in")
+        }
         Verdict::Tls => (ErrorKind::Tls, "refused the connection for lack of sufficient TLS"),
         Verdict::Protocol => (ErrorKind::Protocol, "did not understand a command"),
         Verdict::Client => (ErrorKind::ServerRefused, "refused the connection"),

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 use crate::authentication::{Authentication, Method};
+use crate::cause::{self, ReplyCause};
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
 use crate::smtp::connection::{Connection, Endpoint};
@@ -345,7 +346,10 @@ impl Drop for Waiting<'_> {
 fn is_token_refused(failure: &Failure) -> bool {
     let Cause::AuthRefused { reply, challenge: _ } = &failure.cause else { return false };
     const POLICY: EnhancedStatusCode = EnhancedStatusCode::new(5, 7, 139);
-    is_refused_credentials(reply) && reply.enhanced() != Some(POLICY)
+    let cause = cause::classify(Phase::Auth, reply).map(|finding| finding.cause);
+    // A token with the same permissions, or a further attempt of too many, would make nothing better.
+    let is_hopeless = matches!(cause, Some(ReplyCause::TokenPermission | ReplyCause::SignInRate));
+    is_refused_credentials(reply) && reply.enhanced() != Some(POLICY) && !is_hopeless
 }
 
 fn is_refused_credentials(reply: &Reply) -> bool {

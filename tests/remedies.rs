@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use smtp_oauth::entra::{self, SendingRight};
-use smtp_oauth::testing::{FakeEntra, FakeExchange, Fault, Phase, TokenFault};
+use smtp_oauth::testing::{FakeEntra, FakeExchange, Fault, KnownReply, Phase, TokenFault};
 use smtp_oauth::{
     Authentication, Disposition, Error, ErrorKind, Mailer, ReplyCause, RetryPolicy, TokenErrorKind, Who,
 };
@@ -39,7 +39,7 @@ async fn refusal(phase: Phase, reply: &str, basic: bool, sender: &str) -> Error 
         .subject("Disk almost full")
         .body(String::new())
         .unwrap();
-    mailer.submit(&message).await.unwrap_err()
+    mailer.submit(&message).await.expect_err(reply)
 }
 
 async fn check(cases: &[Case], basic: bool) {
@@ -61,7 +61,7 @@ async fn check(cases: &[Case], basic: bool) {
 
 #[tokio::test]
 async fn a_refused_sign_in_names_the_switch_to_turn() {
-    use ErrorKind::{AuthenticationRefused, MechanismUnavailable, ServerUnavailable, Tls};
+    use ErrorKind::{AuthenticationRefused, ServerUnavailable, Tls};
     use ReplyCause as Cause;
     let cases: &[Case] = &[
         (
@@ -128,7 +128,7 @@ async fn a_refused_sign_in_names_the_switch_to_turn() {
         (
             Phase::Auth,
             "504 5.7.4 Unrecognized authentication type",
-            MechanismUnavailable,
+            AuthenticationRefused,
             FIX,
             Cause::MechanismUnknown,
             &["XOAUTH2"],
@@ -321,6 +321,40 @@ async fn a_refused_message_names_right_quota_or_size() {
         ),
     ];
     check(cases, false).await;
+}
+
+#[tokio::test]
+async fn every_known_reply_is_recognised_over_the_wire() {
+    let known = KnownReply::all();
+    assert!(known.len() > 100, "{}", known.len());
+    for KnownReply { phase, reply, cause, remedy, .. } in known {
+        let error = refusal(phase, &reply, false, "alerts@contoso.com").await;
+        assert_eq!(error.cause(), Some(cause), "{phase:?} {reply}: {error:#}");
+        // A bare 535 5.7.3 and a denial that names both parties are told more precisely with the settings at hand.
+        let shown = error.remedy().unwrap();
+        let is_refined = cause == ReplyCause::SignInRefused;
+        assert!(is_refined || shown.who() == remedy.who(), "{reply}: {shown}");
+        assert!(is_refined || shown.steps().len() == remedy.steps().len(), "{reply}: {shown}");
+        for blank in ["<username>", "<sender>", "<host>"] {
+            assert!(!shown.to_string().contains(blank), "{reply}: {shown}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_token_is_tried_only_where_it_could_help() {
+    let cases = [
+        ("535 5.7.3 Authentication unsuccessful", 2),
+        ("535 5.7.143 Expired token", 2),
+        ("535 5.7.144 XOAUTH2 authentication failed. Invalid API permissions", 1),
+        ("535 5.7.139 Authentication unsuccessful, the user credentials were incorrect.", 1),
+        ("535 5.7.0 (#AUTH012) Too many bad auth attempts", 1),
+    ];
+    for (reply, attempts) in cases {
+        let server = FakeExchange::builder().fault(Phase::Auth, Fault::reply(reply).always()).start().await;
+        support::mailer(&server).verify().await.unwrap_err();
+        assert_eq!(server.auth_attempts().len(), attempts, "{reply}");
+    }
 }
 
 #[tokio::test]

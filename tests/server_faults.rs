@@ -63,7 +63,7 @@ async fn a_server_that_refuses_the_client_at_the_door_is_quoted() {
         (
             At::Ehlo,
             "421 4.7.66 TLS 1.0 and 1.1 are not supported",
-            // Permanent for all that it says 4: see the server's own text.
+            // Temporary by its code, permanent by its meaning.
             (
                 ErrorKind::Tls,
                 Phase::Ehlo,

@@ -4,7 +4,7 @@ use super::exchange_account::CONCURRENCY;
 use super::reply_cause::ReplyCause as Cause;
 use super::row::Row;
 use crate::remedy::{Advice, Who};
-use crate::smtp::Phase::{Auth, Data, Ehlo, FinalReply, Greeting, Mail, Rcpt};
+use crate::smtp::Phase::{Auth, Ehlo, FinalReply, Greeting, Mail, Rcpt};
 
 const REPORTS: &str = "https://learn.microsoft.com/troubleshoot/exchange/email-delivery/ndr/non-delivery-reports-in-exchange-online";
 const LIMITS: &str = "https://learn.microsoft.com/office365/servicedescriptions/exchange-online-service-description/exchange-online-limits";
@@ -173,6 +173,6 @@ pub(super) const ROWS: &[Row] = &[
     Row::new(Cause::CommandNotUnderstood, &OUT_OF_STEP, &[
         (Auth, "500 5.3.3 Unrecognized command 'unknown'"),
         (Mail, "503 5.5.2 Send hello first"),
-        (Data, "503 5.5.1 Bad sequence of commands"),
+        (Rcpt, "503 5.5.1 Bad sequence of commands"),
     ]).codes(&[500, 502, 503]).statuses("5.3.3 5.5.1-2"),
 ];

@@ -14,7 +14,7 @@ mod standard;
 pub use reply_cause::ReplyCause;
 
 pub(crate) use reply_cause::Verdict;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) use row::samples;
 pub(crate) use row::{Finding, classify};
 

@@ -138,8 +138,6 @@ pub(crate) enum Verdict {
     Later,
     /// The sign-in.
     SignIn,
-    /// The way of signing in.
-    Mechanism,
     Tls,
     /// What the client said, or when.
     Protocol,
@@ -200,8 +198,8 @@ impl ReplyCause {
             | Self::TokenExpired
             | Self::TokenPermission
             | Self::AppNotAllowed
+            | Self::MechanismUnknown
             | Self::NotAuthenticated => Verdict::SignIn,
-            Self::MechanismUnknown => Verdict::Mechanism,
             Self::TlsTooOld | Self::EncryptionRequired => Verdict::Tls,
             Self::MalformedSignIn | Self::CommandNotUnderstood => Verdict::Protocol,
             Self::FederationUnavailable

@@ -18,7 +18,7 @@ pub(super) struct Row {
     phases: &'static [Phase],
     authority: Authority,
     /// Replies as servers send them.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     samples: &'static [(Phase, &'static str)],
 }
 
@@ -46,7 +46,7 @@ impl Row {
         advice: &'static Advice,
         samples: &'static [(Phase, &'static str)],
     ) -> Self {
-        #[cfg(not(test))]
+        #[cfg(not(any(test, feature = "testing")))]
         let _ = samples;
         Self {
             cause,
@@ -56,7 +56,7 @@ impl Row {
             texts: &[],
             phases: &[],
             authority: Authority::Cause,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             samples,
         }
     }
@@ -167,13 +167,17 @@ fn is_listed(list: &str, status: EnhancedStatusCode) -> bool {
 }
 
 /// Every reply of the tables, for tests of what is made of them.
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) fn samples() -> impl Iterator<Item = (Phase, Reply)> {
-    TABLES
-        .into_iter()
-        .flatten()
-        .flat_map(|row| row.samples)
-        .map(|(phase, sample)| (*phase, tests::reply(sample)))
+    let samples = TABLES.into_iter().flatten().flat_map(|row| row.samples);
+    samples.filter_map(|(phase, sample)| Some((*phase, parse(sample)?)))
+}
+
+/// Reads a code and, separated by line feeds, the texts of the lines behind it.
+#[cfg(any(test, feature = "testing"))]
+fn parse(sample: &str) -> Option<Reply> {
+    let (code, text) = sample.split_once(' ')?;
+    Some(Reply::new(code.parse().ok()?, text.split('\n').map(str::to_owned).collect()))
 }
 
 #[cfg(test)]
@@ -184,9 +188,8 @@ mod tests {
         TABLES.into_iter().flatten()
     }
 
-    pub(super) fn reply(text: &str) -> Reply {
-        let (code, text) = text.split_once(' ').unwrap();
-        Reply::new(code.parse().unwrap(), text.split('\n').map(str::to_owned).collect())
+    fn reply(text: &str) -> Reply {
+        parse(text).unwrap()
     }
 
     #[test]

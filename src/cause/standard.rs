@@ -119,6 +119,11 @@ const RELAY: Advice = advice(
         "ask the mail server's administrator, with the reply",
     ],
 );
+const GREYLISTED: Advice = advice(
+    Who::Nobody,
+    "The mail server puts off senders it does not know yet (greylisting).",
+    &["send the message again in some minutes"],
+);
 const CONTENT: Advice = advice(
     Who::Developer,
     "A policy of the mail server refuses the message.",
@@ -126,6 +131,16 @@ const CONTENT: Advice = advice(
 );
 
 pub(super) const ROWS: &[Row] = &[
+    Row::new(
+        Cause::SourceThrottled,
+        &GREYLISTED,
+        &[
+            (Rcpt, "450 4.2.0 <a@example.com>: Recipient address rejected: Greylisted"),
+            (Rcpt, "451 4.7.1 Greylisted, please try again"),
+        ],
+    )
+    .codes(&[450, 451])
+    .texts(&["greylist"]),
     Row::new(
         Cause::EncryptionRequired,
         &ENCRYPTION,

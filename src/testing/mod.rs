@@ -8,6 +8,7 @@ mod clock;
 mod entra;
 mod exchange;
 mod microsoft365;
+mod replies;
 mod tokens;
 
 pub use certificate::{CertificateKind, ServerCertificate, TestAuthority};
@@ -18,4 +19,5 @@ pub use exchange::{
     Handshake, Phase, ReceivedMessage, ReceivedRecipient, ScriptedFault, SessionRecord,
 };
 pub use microsoft365::FakeMicrosoft365;
+pub use replies::KnownReply;
 pub use tokens::{IssuedTokens, TokenVerdict};

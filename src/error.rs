@@ -108,6 +108,8 @@ impl Error {
     fn refused_by(phase: Phase, reply: Reply) -> Self {
         let finding = cause::classify(phase, &reply);
         let (kind, what) = match finding.and_then(|finding| finding.verdict) {
+            // A server that does not understand STARTTLS understands the rest well enough.
+            Some(Verdict::Protocol) if phase == Phase::StartTls => refusal(phase, &reply),
             Some(verdict) => refusal_of(verdict, phase),
             None => refusal(phase, &reply),
         };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use smtp_oauth::RetryPolicy;
 use smtp_oauth::testing::{Extensions, FakeExchange, Fault, ManualClock, Phase as At};
 use smtp_oauth::{ErrorKind, Mailer, Phase};
-use support::{RETRY, assert_failure, envelope, issuing, mailer, message, settings};
+use support::{RETRY, assert_failure, data_mailer, data_settings, envelope, issuing, message};
 
 const ABANDONED: &[u8] = b"Subject: abandoned\r\n\r\nabandoned\r\n";
 const NEXT: &[u8] = b"Subject: next\r\n\r\nnext\r\n";
@@ -47,7 +47,7 @@ async fn abandon_everywhere(extensions: Extensions, warm: bool) {
     for polls in 0.. {
         let case = format!("{polls} polls, warm: {warm}");
         let server = FakeExchange::builder().extensions(extensions.clone()).start().await;
-        let mailer = mailer(&server);
+        let mailer = data_mailer(&server);
         if warm {
             mailer.submit(&message()).await.unwrap();
             server.take_messages();
@@ -107,7 +107,7 @@ async fn nor_does_one_dropped_on_a_connection_that_was_in_use_before() {
 async fn a_submission_dropped_while_a_reply_is_owed_leaves_the_reply_to_nobody() {
     for at in [At::Auth, At::Mail, At::Rcpt, At::Data, At::Body] {
         let server = FakeExchange::builder().fault(at, Fault::Silence).start().await;
-        let mailer = mailer(&server);
+        let mailer = data_mailer(&server);
         {
             let envelope = envelope(&["a@example.com"]);
             let mut submit = pin!(mailer.submit_raw(&envelope, ABANDONED));
@@ -129,7 +129,7 @@ async fn a_submission_dropped_while_a_reply_is_owed_leaves_the_reply_to_nobody()
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_submissions_at_once_share_three_connections() {
     let server = Arc::new(FakeExchange::start().await);
-    let config = settings(&server).max_connections(3.try_into().unwrap()).build().unwrap();
+    let config = data_settings(&server).max_connections(3.try_into().unwrap()).build().unwrap();
     let mailer = Mailer::builder(config)
         .retry(RetryPolicy::never())
         .authentication(issuing(server.tokens(), 1800))
@@ -164,7 +164,7 @@ async fn twenty_submissions_at_once_share_three_connections() {
 #[tokio::test]
 async fn a_submission_that_is_dropped_while_it_waits_gives_up_its_turn() {
     let server = FakeExchange::builder().fault(At::Body, Fault::Silence).start().await;
-    let config = settings(&server).max_connections(1.try_into().unwrap()).build().unwrap();
+    let config = data_settings(&server).max_connections(1.try_into().unwrap()).build().unwrap();
     let mailer = Mailer::builder(config)
         .retry(RetryPolicy::never())
         .authentication(issuing(server.tokens(), 1800))
@@ -202,7 +202,7 @@ async fn busy() {
 async fn an_idle_connection_that_the_server_closed_is_replaced_without_a_word() {
     for good_bye in [None, Some("421 4.4.2 Connection dropped due to SocketError")] {
         let server = FakeExchange::start().await;
-        let mailer = mailer(&server);
+        let mailer = data_mailer(&server);
         for round in 1..=3 {
             mailer.submit_raw(&envelope(&["next@example.com"]), NEXT).await.unwrap();
             assert_eq!((server.message_count(), server.connections().total), (round, round), "{good_bye:?}");
@@ -217,7 +217,7 @@ async fn an_idle_connection_that_dies_at_the_first_command_is_replaced_and_the_m
     let good_bye = "421 4.4.1 Connection timed out".to_owned();
     for fault in [Fault::Close, Fault::ReplyThenClose(good_bye)] {
         let server = FakeExchange::start().await;
-        let mailer = mailer(&server);
+        let mailer = data_mailer(&server);
         mailer.submit(&message()).await.unwrap();
         server.inject(At::Mail, fault.clone());
         mailer.submit_raw(&envelope(&["next@example.com"]), NEXT).await.unwrap();
@@ -229,7 +229,7 @@ async fn an_idle_connection_that_dies_at_the_first_command_is_replaced_and_the_m
 #[tokio::test]
 async fn a_message_whose_verdict_is_lost_is_never_sent_again() {
     let server = FakeExchange::start().await;
-    let mailer = mailer(&server);
+    let mailer = data_mailer(&server);
     mailer.submit(&message()).await.unwrap();
     server.inject(At::Body, Fault::Close);
     let error = mailer.submit(&message()).await.unwrap_err();
@@ -240,7 +240,7 @@ async fn a_message_whose_verdict_is_lost_is_never_sent_again() {
 #[tokio::test]
 async fn a_connection_that_dies_everywhere_is_not_replaced_for_ever() {
     let server = FakeExchange::start().await;
-    let mailer = mailer(&server);
+    let mailer = data_mailer(&server);
     mailer.submit(&message()).await.unwrap();
     server.inject(At::Mail, Fault::Close.always());
     let error = mailer.submit(&message()).await.unwrap_err();
@@ -253,12 +253,12 @@ async fn a_connection_that_dies_everywhere_is_not_replaced_for_ever() {
 async fn a_connection_idle_for_too_long_is_closed_and_not_used() {
     let manual = ManualClock::new();
     let server = FakeExchange::builder().clock(manual.clock()).start().await;
-    let mailer = support::mailer_with(&server, manual.clock());
+    let mailer = support::data_mailer_with(&server, manual.clock());
     mailer.submit(&message()).await.unwrap();
-    manual.advance(Duration::from_secs(99));
+    manual.advance(Duration::from_secs(119));
     mailer.submit(&message()).await.unwrap();
     assert_eq!(server.connections().total, 1, "still good");
-    manual.advance(Duration::from_secs(100));
+    manual.advance(Duration::from_secs(120));
     mailer.submit(&message()).await.unwrap();
     assert_eq!(server.connections().total, 2);
     server.wait_for_open(1).await;
@@ -267,7 +267,7 @@ async fn a_connection_idle_for_too_long_is_closed_and_not_used() {
 #[tokio::test]
 async fn dropping_the_last_mailer_closes_its_connections() {
     let server = FakeExchange::start().await;
-    let mailer = mailer(&server);
+    let mailer = data_mailer(&server);
     let other = mailer.clone();
     mailer.submit(&message()).await.unwrap();
     drop(mailer);
@@ -280,7 +280,7 @@ async fn dropping_the_last_mailer_closes_its_connections() {
 #[tokio::test]
 async fn waiting_submissions_are_served_in_order() {
     let server = FakeExchange::start().await;
-    let config = settings(&server).max_connections(1.try_into().unwrap()).build().unwrap();
+    let config = data_settings(&server).max_connections(1.try_into().unwrap()).build().unwrap();
     let mailer = Mailer::builder(config)
         .retry(RetryPolicy::never())
         .authentication(issuing(server.tokens(), 1800))

@@ -10,7 +10,7 @@ use smtp_oauth::testing::{
     BodyCommand, Extensions, FakeExchange, FakeExchangeBuilder, Fault, ManualClock, Phase as At,
 };
 use smtp_oauth::{Authentication, Disposition, Error, ErrorKind, MailServerConfig, Mailer, Phase, Tls};
-use support::{RETRY, assert_failure, envelope, mailer, message};
+use support::{RETRY, assert_failure, data_mailer, envelope, message};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -78,7 +78,7 @@ async fn after_an_orderly_refusal_the_connection_carries_the_next_message() {
         for (mode, builder) in servers() {
             let case = format!("{at:?}, {reply}, {mode}");
             let server = builder.fault(at, Fault::reply(reply)).start().await;
-            let mailer = mailer(&server);
+            let mailer = data_mailer(&server);
             let error = failure(&mailer).await;
             assert_failure(&error, (kind, phase, disposition, &text), &case);
             assert_eq!(error.reply().unwrap().lines(), said, "{case}");
@@ -101,7 +101,7 @@ async fn after_a_421_the_next_message_takes_a_new_connection() {
             for (mode, builder) in servers() {
                 let case = format!("{fault:?} at {at:?}, {mode}");
                 let server = builder.fault(at, fault.clone()).start().await;
-                let mailer = mailer(&server);
+                let mailer = data_mailer(&server);
                 let error = failure(&mailer).await;
                 let text = "the mail server cannot do it at the moment (421 4.3.2)";
                 assert_failure(&error, (ErrorKind::ServerUnavailable, phase, RETRY, text), &case);
@@ -160,7 +160,7 @@ async fn a_refusal_is_reported_although_the_server_closes_behind_it() {
         for (mode, builder) in servers() {
             let case = format!("{at:?}, {mode}");
             let server = builder.fault(at, Fault::ReplyThenClose(reply.to_owned())).start().await;
-            let mailer = mailer(&server);
+            let mailer = data_mailer(&server);
             let error = failure(&mailer).await;
             assert_failure(&error, expected, &case);
             assert_eq!(error.reply().unwrap().to_string(), reply, "{case}");
@@ -176,7 +176,7 @@ async fn a_refusal_that_comes_while_the_message_is_being_written_is_read() {
     for round in 0..4 {
         let server = FakeExchange::builder().fault(At::BodyStart, Fault::ReplyThenClose(reply.to_owned()));
         let server = server.start().await;
-        let mailer = mailer(&server);
+        let mailer = data_mailer(&server);
         let envelope = envelope(&["first@example.com"]);
         let error = mailer.submit_raw(&envelope, large.as_bytes()).await.unwrap_err();
         let text = "the mail server refused the message (552 5.3.4)";
@@ -193,7 +193,7 @@ async fn a_refusal_that_comes_while_the_message_is_being_written_is_read() {
 async fn a_reply_too_many_costs_the_connection_and_no_message() {
     let server = FakeExchange::builder();
     let server = server.fault(At::Body, Fault::Inject(b"250 2.0.0 OK, again\r\n".to_vec())).start().await;
-    let mailer = mailer(&server);
+    let mailer = data_mailer(&server);
     let first = envelope(&["first@example.com"]);
     mailer.submit_raw(&first, b"Subject: first\r\n\r\nfirst\r\n").await.unwrap();
     mailer.submit_raw(&envelope(&["next@example.com"]), NEXT).await.unwrap();
@@ -209,7 +209,7 @@ async fn recipients_refused_before_the_failure_are_still_named() {
         .fault(At::Body, Fault::reply("451 4.7.500 Server busy"))
         .start()
         .await;
-    let mailer = mailer(&server);
+    let mailer = data_mailer(&server);
     let both = envelope(&["here@example.com", "gone@example.com"]);
     let error = mailer.submit_raw(&both, b"x\r\n").await.unwrap_err();
     assert_eq!((error.kind(), error.phase()), (ErrorKind::ServerUnavailable, Phase::FinalReply));

@@ -9,7 +9,7 @@ use smtp_oauth::RetryPolicy;
 use smtp_oauth::testing::{FakeExchange, Fault, ManualClock, Phase as At};
 use smtp_oauth::{Authentication, Clock, Error, ErrorKind, Mailer, Phase, Submission, Timeouts, token};
 use support::{
-    PHASES, RETRY, assert_failure, assert_failure_or_unknown, envelope, issuing, message, settings,
+    PHASES, RETRY, assert_failure, assert_failure_or_unknown, data_settings, envelope, issuing, message,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ fn phases() -> impl Iterator<Item = (At, Phase)> {
 }
 
 fn mailer(server: &FakeExchange, timeouts: Timeouts, clock: Clock) -> Mailer {
-    let config = settings(server).timeouts(timeouts).build().unwrap();
+    let config = data_settings(server).timeouts(timeouts).build().unwrap();
     Mailer::builder(config)
         .retry(RetryPolicy::never())
         .authentication(issuing(server.tokens(), 1800))
@@ -114,7 +114,8 @@ async fn waiting_for_a_connection_or_a_token_counts_towards_the_total() {
     let timeouts = Timeouts::new().with_total(9 * SECOND);
     let manual = ManualClock::new();
     let server = silent_server(&manual, At::Body).await;
-    let config = settings(&server).timeouts(timeouts).max_connections(1.try_into().unwrap()).build().unwrap();
+    let config =
+        data_settings(&server).timeouts(timeouts).max_connections(1.try_into().unwrap()).build().unwrap();
     let mailer = Mailer::builder(config.clone())
         .retry(RetryPolicy::never())
         .authentication(issuing(server.tokens(), 1800));

@@ -243,6 +243,7 @@ pub(super) const ROWS: &[Row] = &[
             (Auth, "500 5.5.6 Authentication exchange line is too long"),
         ],
     )
+    .codes(&[500, 501, 502, 503, 504, 555])
     .statuses("x.5.0-6")
     .by_code(),
     Row::new(Cause::InvalidMessage, &FORMAT, &[(FinalReply, "554 5.6.0 Message format error")])

@@ -8,8 +8,8 @@ use smtp_oauth::lettre::Message;
 use smtp_oauth::lettre::address::Envelope;
 use smtp_oauth::testing::{FakeExchange, IssuedTokens, Phase as At};
 use smtp_oauth::{
-    Authentication, Clock, Disposition, Error, ErrorKind, MailServerConfig, Mailer, Phase, ServerBuilder,
-    Tls, token,
+    Authentication, Chunking, Clock, Disposition, Error, ErrorKind, MailServerConfig, Mailer, Phase,
+    ServerBuilder, Tls, token,
 };
 
 pub const ACCOUNT: &str = "svc-mail@contoso.com";
@@ -44,13 +44,25 @@ pub fn mailer(server: &FakeExchange) -> Mailer {
 }
 
 pub fn mailer_with(server: &FakeExchange, clock: Clock) -> Mailer {
-    let config = settings(server).build().unwrap();
-    Mailer::builder(config)
-        .retry(RetryPolicy::never())
-        .authentication(issuing(server.tokens(), 1800))
-        .clock(clock)
-        .build()
-        .unwrap()
+    build(settings(server).build().unwrap(), server, clock)
+}
+
+/// Settings that send by DATA, as the profile of Exchange Online does: the server answers before it has the message.
+pub fn data_settings(server: &FakeExchange) -> ServerBuilder<MailServerConfig> {
+    settings(server).chunking(Chunking::Off)
+}
+
+pub fn data_mailer(server: &FakeExchange) -> Mailer {
+    data_mailer_with(server, Clock::system())
+}
+
+pub fn data_mailer_with(server: &FakeExchange, clock: Clock) -> Mailer {
+    build(data_settings(server).build().unwrap(), server, clock)
+}
+
+fn build(config: MailServerConfig, server: &FakeExchange, clock: Clock) -> Mailer {
+    let builder = Mailer::builder(config).retry(RetryPolicy::never());
+    builder.authentication(issuing(server.tokens(), 1800)).clock(clock).build().unwrap()
 }
 
 pub fn message() -> Message {

@@ -158,7 +158,7 @@ impl<'a> Diagnose<'a> {
         for name in [StepName::Resolve, StepName::Connect, StepName::Tls, StepName::Ehlo] {
             match (&failed, self.found(name, &facts)) {
                 (_, Some((finding, result))) => {
-                    self.record_timed(name, result, finding, time_of(name, &facts))
+                    self.record_timed(name, result, finding, time_of(name, &facts));
                 }
                 (Some((step, _)), None) if *step == name => {
                     if let Some((_, error)) = failed.take() {

@@ -55,12 +55,22 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// Passes everything on at once but for the cut.
     pub async fn start(server: SocketAddr, cut: Option<Cut>) -> Self {
+        Self::open(server, cut, 16 * 1024).await
+    }
+
+    /// Passes a few octets at a time, so that whoever reads is woken for each.
+    pub async fn trickle(server: SocketAddr, octets: usize) -> Self {
+        Self::open(server, None, octets).await
+    }
+
+    async fn open(server: SocketAddr, cut: Option<Cut>, piece: usize) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::<Mutex<Seen>>::default();
         let (stall, stalled) = watch::channel(false);
-        let task = tokio::spawn(accept(listener, server, cut, seen.clone(), stall));
+        let task = tokio::spawn(accept(listener, server, cut, piece, seen.clone(), stall));
         Self { port, seen, stalled, task }
     }
 
@@ -90,6 +100,7 @@ async fn accept(
     listener: TcpListener,
     server: SocketAddr,
     mut cut: Option<Cut>,
+    piece: usize,
     seen: Arc<Mutex<Seen>>,
     stall: watch::Sender<bool>,
 ) {
@@ -101,22 +112,22 @@ async fn accept(
         client.set_nodelay(true).unwrap();
         server.set_nodelay(true).unwrap();
         let seen = std::mem::take(&mut first).then(|| seen.clone());
-        connections.spawn(carry(client, server, cut.take(), seen, stall.clone()));
+        connections.spawn(carry([client, server], cut.take(), piece, seen, stall.clone()));
     }
 }
 
 async fn carry(
-    client: TcpStream,
-    server: TcpStream,
+    [client, server]: [TcpStream; 2],
     cut: Option<Cut>,
+    piece: usize,
     seen: Option<Arc<Mutex<Seen>>>,
     stall: watch::Sender<bool>,
 ) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let limit = |direction| cut.filter(|cut| cut.direction == direction).map(|cut| cut.place);
-    let up = Pipe::new(limit(Direction::ToServer), seen.clone(), Direction::ToServer);
-    let down = Pipe::new(limit(Direction::ToClient), seen, Direction::ToClient);
+    let up = Pipe::new(limit(Direction::ToServer), piece, seen.clone(), Direction::ToServer);
+    let down = Pipe::new(limit(Direction::ToClient), piece, seen, Direction::ToClient);
     let cut_here = {
         let mut up = std::pin::pin!(up.run(&mut from_client, &mut to_server));
         let mut down = std::pin::pin!(down.run(&mut from_server, &mut to_client));
@@ -142,6 +153,8 @@ enum End {
 /// One direction.
 struct Pipe {
     cut: Option<Where>,
+    /// The most octets passed on at a time.
+    piece: usize,
     seen: Option<Arc<Mutex<Seen>>>,
     direction: Direction,
     passed: usize,
@@ -149,12 +162,12 @@ struct Pipe {
 }
 
 impl Pipe {
-    fn new(cut: Option<Where>, seen: Option<Arc<Mutex<Seen>>>, direction: Direction) -> Self {
-        Self { cut, seen, direction, passed: 0, records: Records::default() }
+    fn new(cut: Option<Where>, piece: usize, seen: Option<Arc<Mutex<Seen>>>, direction: Direction) -> Self {
+        Self { cut, piece, seen, direction, passed: 0, records: Records::default() }
     }
 
     async fn run(mut self, from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> End {
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = vec![0; self.piece];
         loop {
             if self.limit() == Some(self.passed) {
                 return End::Cut;
@@ -165,6 +178,7 @@ impl Pipe {
             if to.write_all(&chunk[..room]).await.is_err() {
                 return End::Closed;
             }
+            tokio::task::yield_now().await;
             self.passed += room;
             self.note(&chunk[..room]);
             if room < count {

@@ -143,14 +143,22 @@ impl Pool {
         let Checkout { connection, permit, opened, messages, origin: _ } = checkout;
         let since = self.0.endpoint.clock.moment();
         let parked = Parked { connection, since, opened, messages: messages.saturating_add(1) };
-        if parked.connection.is_clean() && self.is_fresh(&parked, since) && !self.is_closed() {
-            let mut idle = self.idle();
-            idle.parked.push_back(parked);
-            if idle.sweeper.is_none() {
-                let sweep = sweep(Arc::downgrade(&self.0), self.0.endpoint.clock.clone());
-                idle.sweeper = Some(tokio::spawn(sweep).abort_handle());
-            }
+        if !parked.connection.is_clean() {
+            return;
         }
+        let mut idle = self.idle();
+        // Read under the lock, so that `close` finds whatever is put in before it.
+        if self.is_closed() || !self.is_fresh(&parked, since) {
+            drop(idle);
+            retire(parked.connection, permit);
+            return;
+        }
+        idle.parked.push_back(parked);
+        if idle.sweeper.as_ref().is_none_or(AbortHandle::is_finished) {
+            let sweep = sweep(Arc::downgrade(&self.0), self.0.endpoint.clock.clone());
+            idle.sweeper = Some(tokio::spawn(sweep).abort_handle());
+        }
+        drop(idle);
         drop(permit);
     }
 
@@ -190,18 +198,29 @@ impl Pool {
     fn pop_idle(&self) -> Option<Parked> {
         let now = self.0.endpoint.clock.moment();
         let mut idle = self.idle();
-        idle.parked.retain(|parked| self.is_fresh(parked, now));
+        self.retire_expired(&mut idle, now);
         idle.parked.pop_back()
     }
 
-    /// Takes out what must not be used any more; says when to look again, if anything is left.
-    fn take_expired(&self) -> (Vec<Parked>, Option<Moment>) {
-        let now = self.0.endpoint.clock.moment();
-        let mut idle = self.idle();
+    /// Closes what must not be used any more.
+    fn retire_expired(&self, idle: &mut Idle, now: Moment) {
         let (kept, expired) = std::mem::take(&mut idle.parked)
             .into_iter()
             .partition::<Vec<_>, _>(|parked| self.is_fresh(parked, now));
         idle.parked = kept.into();
+        for parked in expired {
+            // Without a permit there is no time for a good-bye: somebody else needs the connection's place at once.
+            if let Ok(permit) = self.0.permits.clone().try_acquire_owned() {
+                retire(parked.connection, permit);
+            }
+        }
+    }
+
+    /// Closes what must not be used any more; says when to look again, if anything is left.
+    fn sweep(&self) -> Option<Moment> {
+        let now = self.0.endpoint.clock.moment();
+        let mut idle = self.idle();
+        self.retire_expired(&mut idle, now);
         let reuse = self.0.endpoint.config.reuse();
         let ends = idle
             .parked
@@ -211,7 +230,7 @@ impl Pool {
         if next.is_none() {
             idle.sweeper = None;
         }
-        (expired, next)
+        next
     }
 
     fn is_fresh(&self, parked: &Parked, now: Moment) -> bool {
@@ -242,7 +261,8 @@ impl Pool {
                 match connection.authenticate(username, self.bearer(&token)).await {
                     Ok(()) => Ok(connection),
                     Err(failure) if is_token_refused(&failure) => {
-                        drop(connection);
+                        // Its place is needed: a server that allows three connections counts this one until QUIT.
+                        connection.quit().await;
                         self.open_with_another_token(&token, failure, deadline).await
                     }
                     Err(failure) => Err(failure.into()),
@@ -288,14 +308,19 @@ impl Pool {
     }
 }
 
+/// Says QUIT and closes; the server counts the connection until it has heard that, and so does the pool.
+fn retire(connection: Connection, permit: OwnedSemaphorePermit) {
+    tokio::spawn(async move {
+        connection.quit().await;
+        drop(permit);
+    });
+}
+
 /// Closes connections as they become too old to be used, until none is idle or the pool is gone.
 async fn sweep(pool: Weak<Shared>, clock: Clock) {
     while let Some(pool) = pool.upgrade().map(Pool) {
-        let (expired, next) = pool.take_expired();
+        let next = pool.sweep();
         drop(pool);
-        for parked in expired {
-            parked.connection.quit().await;
-        }
         match next {
             Some(next) => clock.sleep_until(next).await,
             None => return,

@@ -74,14 +74,14 @@ impl Connection {
     /// A dropped future closes the connection.
     pub(crate) async fn open(endpoint: Endpoint, deadline: Moment) -> Result<Self, Failure> {
         let config = endpoint.config.clone();
-        let tcp = connect(&endpoint).await?;
+        let tcp = connect(&endpoint, deadline).await?;
         let peer = tcp.peer_addr().map_err(|error| Failure::new(Phase::Connect, Cause::Network(error)))?;
         let transport: Box<dyn Transport> = match config.tls() {
-            Tls::Implicit => handshake(&endpoint, Box::new(tcp)).await?,
+            Tls::Implicit => handshake(&endpoint, Box::new(tcp), deadline).await?,
             Tls::StartTls | Tls::LoopbackPlaintext => Box::new(tcp),
         };
         let stream = GuardedStream::new(transport, peer);
-        let (lettre, hello) = greet(&endpoint, &stream).await?;
+        let (lettre, hello) = greet(&endpoint, &stream, deadline).await?;
         stream.set_after_refusal(AfterRefusal::Continue);
         let capabilities = Capabilities::from_reply(&hello);
         let mut connection =
@@ -144,7 +144,7 @@ impl Connection {
             Err(error) => return fail(Cause::Closed(Some(error))),
         }
         let plain = self.stream.take_transport().ok_or(Failure::new(Phase::StartTls, Cause::Closed(None)))?;
-        let encrypted = handshake(&self.endpoint, plain).await?;
+        let encrypted = handshake(&self.endpoint, plain, self.deadline).await?;
         self.stream.put_transport(encrypted);
 
         // RFC 3207 §4.2: what the server said before TLS does not count.
@@ -291,10 +291,10 @@ async fn write_all(stream: &GuardedStream, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Resolves the name and connects to the first address that answers.
-async fn connect(endpoint: &Endpoint) -> Result<TcpStream, Failure> {
+async fn connect(endpoint: &Endpoint, total: Moment) -> Result<TcpStream, Failure> {
     let Endpoint { config, clock, .. } = endpoint;
     let limit = config.timeouts().connect();
-    let deadline = clock.moment().after(limit);
+    let deadline = clock.moment().after(limit).min(total);
     let timeout = |phase| Failure::new(phase, Cause::Timeout(limit));
     let addresses = clock
         .until(deadline, tokio::net::lookup_host((config.host(), config.port())))
@@ -322,13 +322,17 @@ async fn connect(endpoint: &Endpoint) -> Result<TcpStream, Failure> {
 }
 
 /// Does the TLS handshake, checking the certificate against the host name of the settings.
-async fn handshake(endpoint: &Endpoint, plain: Box<dyn Transport>) -> Result<Box<dyn Transport>, Failure> {
+async fn handshake(
+    endpoint: &Endpoint,
+    plain: Box<dyn Transport>,
+    total: Moment,
+) -> Result<Box<dyn Transport>, Failure> {
     let Endpoint { config, tls, clock, .. } = endpoint;
     let name = ServerName::try_from(config.host().to_owned())
         .map_err(|error| Failure::new(Phase::Tls, Cause::Tls(io::Error::other(error))))?;
     let limit = config.timeouts().tls();
     let encrypted = clock
-        .until(clock.moment().after(limit), TlsConnector::from(tls.clone()).connect(name, plain))
+        .until(clock.moment().after(limit).min(total), TlsConnector::from(tls.clone()).connect(name, plain))
         .await
         .map_err(|_| Failure::new(Phase::Tls, Cause::Timeout(limit)))?
         .map_err(|error| Failure::new(Phase::Tls, Cause::Tls(error)))?;
@@ -336,7 +340,11 @@ async fn handshake(endpoint: &Endpoint, plain: Box<dyn Transport>) -> Result<Box
 }
 
 /// Lets lettre read the greeting and do EHLO; returns the EHLO reply.
-async fn greet(endpoint: &Endpoint, stream: &GuardedStream) -> Result<(AsyncSmtpConnection, Reply), Failure> {
+async fn greet(
+    endpoint: &Endpoint,
+    stream: &GuardedStream,
+    total: Moment,
+) -> Result<(AsyncSmtpConnection, Reply), Failure> {
     let Endpoint { config, clock, .. } = endpoint;
     let hello = ClientId::Domain(config.hello_name().to_owned());
     let opening = AsyncSmtpConnection::connect_with_transport(Box::new(stream.clone()), &hello);
@@ -350,12 +358,12 @@ async fn greet(endpoint: &Endpoint, stream: &GuardedStream) -> Result<(AsyncSmtp
             () = stream.reply_complete() => None,
         }
     };
-    let outcome = match clock.until(clock.moment().after(limit), greeted).await {
+    let outcome = match clock.until(clock.moment().after(limit).min(total), greeted).await {
         Ok(Some(outcome)) => outcome,
         Ok(None) => {
             let limit = config.timeouts().ehlo();
             clock
-                .until(clock.moment().after(limit), opening)
+                .until(clock.moment().after(limit).min(total), opening)
                 .await
                 .map_err(|_| Failure::new(Phase::Ehlo, Cause::Timeout(limit)))?
         }

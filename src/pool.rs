@@ -4,10 +4,10 @@
 //! cancelled future) closes it, so none comes back with a reply owed. The pool knows nothing of messages.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
 
 use crate::authentication::{Authentication, Method};
@@ -31,7 +31,7 @@ struct Shared {
     /// connections than permits.
     permits: Arc<Semaphore>,
     most: usize,
-    closed: AtomicBool,
+    closed: watch::Sender<bool>,
     waiting: AtomicUsize,
     idle: Mutex<Idle>,
 }
@@ -60,6 +60,10 @@ pub(crate) struct Checkout {
     messages: u32,
     permit: OwnedSemaphorePermit,
 }
+
+/// The right to use one connection.
+#[derive(Debug)]
+pub(crate) struct Turn(OwnedSemaphorePermit);
 
 /// Where a connection came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +96,7 @@ impl Pool {
             authentication,
             permits,
             most,
-            closed: AtomicBool::new(false),
+            closed: watch::Sender::new(false),
             waiting: AtomicUsize::new(0),
             idle: Mutex::default(),
         }))
@@ -109,12 +113,19 @@ impl Pool {
         }
     }
 
-    /// Hands out an idle connection, or opens one; waits for its turn, in order, when all are in use.
+    /// Waits, in order, until a connection may be used.
+    ///
+    /// # Cancellation
+    /// A dropped future, and a dropped turn, let in the next.
+    pub(crate) async fn turn(&self, deadline: Moment) -> Result<Turn, Error> {
+        self.permit(deadline).await.map(Turn)
+    }
+
+    /// Hands out an idle connection, or opens one.
     ///
     /// # Cancellation
     /// A dropped future gives back what it has taken and closes what it has opened.
-    pub(crate) async fn checkout(&self, deadline: Moment) -> Result<Checkout, Error> {
-        let permit = self.permit(deadline).await?;
+    pub(crate) async fn checkout(&self, Turn(permit): Turn, deadline: Moment) -> Result<Checkout, Error> {
         while let Some(Parked { mut connection, opened, messages, since: _ }) = self.pop_idle() {
             connection.set_deadline(deadline);
             if connection.is_alive().await {
@@ -165,13 +176,13 @@ impl Pool {
     /// Lets nobody in any more, waits until all connections in use have come back or `deadline`, and says QUIT on them.
     pub(crate) async fn close(&self, deadline: Moment) {
         let Shared { endpoint, permits, most, closed, .. } = &*self.0;
-        closed.store(true, Ordering::Relaxed);
+        closed.send_replace(true);
         let drained = async {
             let idle = std::mem::take(&mut self.idle().parked);
             for parked in idle {
                 parked.connection.quit().await;
             }
-            // Whoever was waiting gets a permit first, sees that the pool is closed, and gives it back.
+            // Nobody waits for one any more, so this is all that are in use.
             let _all = permits.acquire_many(u32::try_from(*most).unwrap_or(u32::MAX)).await;
         };
         // Those who have not finished by then lose nothing but the pool.
@@ -180,16 +191,28 @@ impl Pool {
     }
 
     fn is_closed(&self) -> bool {
-        self.0.closed.load(Ordering::Relaxed)
+        *self.0.closed.borrow()
+    }
+
+    /// Waits for `turn`, in whatever line it stands, unless the pool is closed first.
+    pub(crate) async fn unless_closed<F: Future>(&self, turn: F) -> Result<F::Output, Error> {
+        let mut closed = self.0.closed.subscribe();
+        tokio::select! {
+            biased;
+            // The sender lives in `self`, so waiting for it cannot fail.
+            _ = closed.wait_for(|closed| *closed) => Err(Error::closed()),
+            output = turn => Ok(output),
+        }
     }
 
     async fn permit(&self, deadline: Moment) -> Result<OwnedSemaphorePermit, Error> {
         let clock = &self.0.endpoint.clock;
         let started = clock.moment();
         let _waiting = Waiting::count(&self.0.waiting);
-        match clock.until(deadline, self.0.permits.clone().acquire_owned()).await {
-            Ok(Ok(permit)) if !self.is_closed() => Ok(permit),
-            Ok(_) => Err(Error::closed()),
+        let permit = clock.until(deadline, self.0.permits.clone().acquire_owned());
+        match self.unless_closed(permit).await? {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(Error::closed()),
             Err(_) => Err(Error::timeout(Phase::Preparation, deadline.since(started))),
         }
     }

@@ -211,9 +211,10 @@ impl Pool {
         let _waiting = Waiting::count(&self.0.waiting);
         let permit = clock.until(deadline, self.0.permits.clone().acquire_owned());
         match self.unless_closed(permit).await? {
-            Ok(Ok(permit)) => Ok(permit),
+            // A turn that comes with the deadline is none.
+            Ok(Ok(permit)) if clock.moment() < deadline => Ok(permit),
             Ok(Err(_)) => Err(Error::closed()),
-            Err(_) => Err(Error::timeout(Phase::Preparation, deadline.since(started))),
+            Ok(Ok(_)) | Err(_) => Err(Error::timeout(Phase::Preparation, deadline.since(started))),
         }
     }
 

@@ -268,7 +268,10 @@ impl From<Failure> for Error {
             Cause::Network(error) => {
                 new(ErrorKind::Network, format!("cannot reach the mail server ({phase})")).with_source(error)
             }
-            Cause::Tls(error) if error.get_ref().is_some() => {
+            // An end in the middle of the handshake is a lost connection; certificates and versions get an alert.
+            Cause::Tls(error)
+                if error.get_ref().is_some() && error.kind() != std::io::ErrorKind::UnexpectedEof =>
+            {
                 new(ErrorKind::Tls, "the TLS handshake with the mail server failed".into()).with_source(error)
             }
             Cause::Tls(error) => Self::disconnected(phase).with_source(error),

@@ -68,9 +68,9 @@ async fn trouble(
             what => {
                 // A token that was withdrawn, or has expired: a new connection needs a new one.
                 if what == 6 {
-                    server.tokens().revoke_all()
+                    server.tokens().revoke_all();
                 } else {
-                    clock.advance(HOUR)
+                    clock.advance(HOUR);
                 }
                 replaced += 1;
                 server.close_connections(None).await;

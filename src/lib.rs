@@ -15,6 +15,8 @@
 )]
 
 mod authentication;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod cause;
 mod clock;
 mod cloud;

@@ -45,7 +45,7 @@ pub use config::{
     MailProvider, MailServerConfig, SendingLimits, ServerBuilder, Timeouts, Tls, WhenReached,
 };
 pub use error::{Error, ErrorKind};
-pub use mailer::{Mailer, MailerBuilder, SubmitOptions};
+pub use mailer::{Batch, BatchProgress, IntoSubmission, Mailer, MailerBuilder, SubmitOptions};
 pub use office365::{Office365Profile, basic_authentication_retirement};
 pub use outcome::{Disposition, Refusal, Submission};
 pub use pool::PoolStatus;

@@ -86,7 +86,7 @@ impl<'a> Encoder<'a> {
 
     /// Appends up to about `room` octets to `out`; returns whether there is more.
     pub(crate) fn fill(&mut self, out: &mut Vec<u8>, room: usize) -> bool {
-        let full = out.len() + room;
+        let full = out.len().saturating_add(room);
         while !self.rest.is_empty() && out.len() < full {
             let space = full - out.len();
             match self.clean {

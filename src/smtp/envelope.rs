@@ -32,7 +32,8 @@ pub(super) struct EnvelopeReplies {
     pub(super) recipients: Vec<Reply>,
     /// `None` when DATA was not sent.
     pub(super) data: Option<Reply>,
-    /// The connection was lost after MAIL had been refused; the replies still due cannot matter.
+    /// The connection was lost after MAIL had been refused or the server had said 421; the replies still due cannot
+    /// matter.
     pub(super) lost: bool,
 }
 
@@ -43,7 +44,7 @@ impl EnvelopeReplies {
 
     pub(super) fn may_proceed(&self, policy: RecipientPolicy) -> bool {
         let all = self.recipients.iter().all(Reply::is_positive);
-        self.has_recipient() && (all || policy == RecipientPolicy::AcceptSome)
+        !self.lost && self.has_recipient() && (all || policy == RecipientPolicy::AcceptSome)
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -57,8 +58,16 @@ impl EnvelopeReplies {
 
     /// Finds the reply that kept the message from being sent.
     pub(super) fn refusal(self) -> Undelivered {
-        let Self { mail, recipients, data, lost: _ } = self;
-        let refused = recipients.iter().find(|reply| !reply.is_positive()).cloned();
+        let Self { mail, recipients, data, lost } = self;
+        let find = |wanted: fn(&Reply) -> bool| recipients.iter().find(|reply| wanted(reply));
+        let closing = find(|reply| reply.code() == 421).filter(|_| lost);
+        // Of several refusals the one that may go away speaks for the message, as trying again gets further; but where
+        // all recipients must be accepted, the one that stays.
+        let refused = match recipients.iter().any(Reply::is_positive) {
+            true => find(Reply::is_permanent).or_else(|| find(Reply::is_transient)),
+            false => find(Reply::is_transient).or_else(|| find(|reply| !reply.is_positive())),
+        };
+        let refused = closing.or(refused).cloned();
         let (phase, reply) = match (mail.is_positive(), data) {
             (false, _) => (Phase::Mail, Some(mail)),
             (true, Some(data)) if recipients.iter().any(Reply::is_positive) => (Phase::Data, Some(data)),
@@ -69,6 +78,12 @@ impl EnvelopeReplies {
             None => Failure::new(phase, Cause::Unsendable("the envelope has no recipient".to_owned())).into(),
         }
     }
+}
+
+/// Tells whether the server has closed after it had said 421: it does nothing with what it was sent meanwhile
+/// (RFC 5321 §3.8).
+pub(super) fn is_over(recipients: &[Reply], failure: &Failure) -> bool {
+    matches!(failure.cause, Cause::Closed(_)) && recipients.iter().any(|reply| reply.code() == 421)
 }
 
 impl Connection {
@@ -104,6 +119,7 @@ impl Connection {
         if !asks_first && !replies.lost {
             match self.read(Phase::Data, timeouts.data()).await {
                 Ok(data) => replies.data = Some(data),
+                Err(failure) if is_over(&replies.recipients, &failure) => replies.lost = true,
                 Err(failure) => return Err(Undelivered::from(failure).with_recipients(replies.recipients)),
             }
         }
@@ -121,7 +137,7 @@ impl Connection {
         for _ in &commands.recipients {
             match self.read(Phase::Rcpt, limit).await {
                 Ok(reply) => recipients.push(reply),
-                Err(_) if !mail.is_positive() => {
+                Err(failure) if !mail.is_positive() || is_over(&recipients, &failure) => {
                     return Ok(EnvelopeReplies { mail, recipients, data: None, lost: true });
                 }
                 Err(failure) => return Err(Undelivered::from(failure).with_recipients(recipients)),
@@ -142,8 +158,14 @@ impl Connection {
         }
         for line in &commands.recipients {
             match self.command(Phase::Rcpt, line, limit).await {
-                Ok(reply) => replies.recipients.push(reply),
+                Ok(reply) => {
+                    replies.lost |= reply.code() == 421;
+                    replies.recipients.push(reply);
+                }
                 Err(failure) => return Err(Undelivered::from(failure).with_recipients(replies.recipients)),
+            }
+            if replies.lost {
+                break;
             }
         }
         Ok(replies)

@@ -9,7 +9,7 @@ use lettre::Address;
 use super::connection::Connection;
 use super::content::{Content, Encoder};
 use super::dsn::Dsn;
-use super::envelope::{Commands, EnvelopeReplies};
+use super::envelope::{Commands, EnvelopeReplies, is_over};
 use super::failure::{Cause, Failure, ReplyFault};
 use super::phase::Phase;
 use super::reply::Reply;
@@ -183,7 +183,12 @@ impl Connection {
             };
             return Err(replies.refusal());
         }
-        let verdict = verdict.map_err(Undelivered::unknown);
+        let verdict = match verdict {
+            Err(failure) if is_over(&replies.recipients, &failure) => {
+                return Err(EnvelopeReplies { lost: true, ..replies }.refusal());
+            }
+            verdict => verdict.map_err(Undelivered::unknown),
+        };
         self.conclude_chunk(replies.recipients, verdict)
     }
 

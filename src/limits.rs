@@ -246,7 +246,7 @@ impl Window {
         self.total = self.total.saturating_add(count);
         match self.entries.back_mut() {
             Some(entry) if now.since(entry.since) < self.grain => {
-                entry.count = entry.count.saturating_add(count)
+                entry.count = entry.count.saturating_add(count);
             }
             _ => self.entries.push_back(Entry { since: now, count }),
         }

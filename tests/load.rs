@@ -67,10 +67,9 @@ async fn trouble(
             5 => server.close_connections(Some("421 4.4.2 Connection timed out")).await,
             what => {
                 // A token that was withdrawn, or has expired: a new connection needs a new one.
-                if what == 6 {
-                    server.tokens().revoke_all()
-                } else {
-                    clock.advance(HOUR)
+                match what {
+                    6 => server.tokens().revoke_all(),
+                    _ => clock.advance(HOUR),
                 }
                 replaced += 1;
                 server.close_connections(None).await;

@@ -163,7 +163,7 @@ async fn a_421_to_a_recipient_ends_the_session_and_is_certain() {
             let error =
                 mailer.submit_raw(&envelope(&["a@example.com", "b@example.com"]), TEXT).await.unwrap_err();
             assert_eq!(
-                (error.kind(), error.reply().map(|reply| reply.code())),
+                (error.kind(), error.reply().map(smtp_oauth::Reply::code)),
                 (ErrorKind::ServerUnavailable, Some(421)),
                 "{context}"
             );

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use smtp_oauth::testing::{FakeExchange, Fault, ManualClock, Phase, ScriptedFault};
+use smtp_oauth::testing::{FakeExchange, Fault, ManualClock, Phase};
 use smtp_oauth::{
     Authentication, Chunking, Clock, Disposition, Error, ErrorKind, Mailer, RetryPolicy, Submission,
     Timeouts, TokenError, TokenErrorKind, token,
@@ -169,7 +169,7 @@ async fn a_refused_token_is_replaced_once_even_if_nothing_is_tried_again() {
     assert_eq!((setup.server.tokens().count(), setup.server.connections().peak), (2, 1));
 
     let setup = start(RetryPolicy::new(), Chunking::Off, HOUR).await;
-    setup.server.inject(Phase::Auth, ScriptedFault::from(Fault::reply(refused).times(2)));
+    setup.server.inject(Phase::Auth, Fault::reply(refused).times(2));
     let error = setup.submit().await.0.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AuthenticationRefused);
     assert_eq!((setup.server.tokens().count(), setup.server.connections().total), (2, 2));

@@ -158,7 +158,7 @@ where
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let (least, most) = self.source.as_ref().map_or((0, Some(0)), |source| source.size_hint());
+        let (least, most) = self.source.as_ref().map_or((0, Some(0)), Stream::size_hint);
         let running = self.running.len();
         (least.saturating_add(running), most.and_then(|most| most.checked_add(running)))
     }

@@ -53,7 +53,7 @@ pub use config::{
 };
 pub use diagnose::{Diagnose, Diagnosis, DiagnosisStep, StepName, StepResult, diagnose};
 pub use error::{Error, ErrorKind};
-pub use mailer::{Mailer, MailerBuilder, SubmitOptions};
+pub use mailer::{Batch, BatchProgress, IntoSubmission, Mailer, MailerBuilder, SubmitOptions};
 pub use office365::{Office365Profile, basic_authentication_retirement};
 pub use outcome::{Disposition, Refusal, Submission};
 pub use pool::PoolStatus;

@@ -46,6 +46,8 @@ struct Idle {
     parked: VecDeque<Parked>,
     /// The task that closes connections that stay idle; there is one while there are any.
     sweeper: Option<AbortHandle>,
+    /// When it looks again; `None` while it is about to.
+    wakes: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -176,8 +178,14 @@ impl Pool {
             retire(parked.connection, permit);
             return;
         }
+        let ends = self.ends(&parked);
         idle.parked.push_back(parked);
-        if idle.sweeper.as_ref().is_none_or(AbortHandle::is_finished) {
+        let sleeps_too_long = idle.wakes.is_some_and(|wakes| ends < wakes);
+        if sleeps_too_long || idle.sweeper.as_ref().is_none_or(AbortHandle::is_finished) {
+            if let Some(sweeper) = idle.sweeper.take() {
+                sweeper.abort();
+            }
+            idle.wakes = None;
             let sweep = sweep(Arc::downgrade(&self.0), self.0.endpoint.clock.clone());
             idle.sweeper = Some(tokio::spawn(sweep).abort_handle());
         }
@@ -256,16 +264,18 @@ impl Pool {
         let now = self.0.endpoint.clock.moment();
         let mut idle = self.idle();
         self.retire_expired(&mut idle, now);
-        let reuse = self.0.endpoint.config.reuse();
-        let ends = idle
-            .parked
-            .iter()
-            .map(|parked| parked.since.after(reuse.idle()).min(parked.opened.after(reuse.age())));
-        let next = ends.min();
+        let next = idle.parked.iter().map(|parked| self.ends(parked)).min();
         if next.is_none() {
             idle.sweeper = None;
         }
+        idle.wakes = next;
         next
+    }
+
+    /// Finds when an idle connection must not be used any more.
+    fn ends(&self, parked: &Parked) -> Moment {
+        let reuse = self.0.endpoint.config.reuse();
+        parked.since.after(reuse.idle()).min(parked.opened.after(reuse.age()))
     }
 
     fn is_fresh(&self, parked: &Parked, now: Moment) -> bool {

@@ -216,8 +216,7 @@ impl Connection {
             };
             return Err(replies.refusal());
         }
-        let verdict = verdict.map_err(Undelivered::unknown);
-        self.conclude_chunk(replies.recipients, verdict)
+        self.conclude_chunk(replies.recipients, verdict.map_err(Undelivered::unknown))
     }
 
     /// The message by BDAT, once the server has accepted somebody.

@@ -1,7 +1,11 @@
 //! Grants of any OAuth 2.0 server (RFC 6749), over the `oauth2` crate. Knows nothing of Microsoft and nothing of SMTP.
 
+mod assertion;
+mod certificate;
 mod client;
+mod client_credentials;
 mod error;
+mod expiry;
 mod grant;
 mod http;
 mod refresh;
@@ -9,5 +13,8 @@ mod tap;
 #[cfg(feature = "reqwest")]
 mod transport;
 
+pub use self::assertion::{AssertionFuture, AssertionKey, AssertionSigner, ClientAssertion};
+pub use self::certificate::{CertificateError, ClientCertificate};
 pub use self::client::{Client, ClientAuthentication, ClientBuilder, ClientError};
+pub(crate) use self::expiry::Expiring;
 pub use self::http::{HttpClient, HttpError, HttpErrorKind, HttpFuture, HttpRequest, HttpResponse};

@@ -9,7 +9,7 @@ mod entra;
 mod exchange;
 mod tokens;
 
-pub use certificate::{CertificateKind, ServerCertificate, TestAuthority};
+pub use certificate::{AppCertificate, CertificateKind, ServerCertificate, TestAuthority};
 pub use clock::ManualClock;
 pub use entra::{FakeEntra, FakeEntraBuilder, ReceivedGrant, TokenFault};
 pub use exchange::{

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::cloud::Cloud;
 use crate::oauth::{
     self, ClientAssertion, ClientAuthentication, ClientCertificate, ClientError, Expiring, HttpClient,
+    KeepAlive,
 };
 use crate::tls::TlsSettings;
 use crate::token::store::TokenStore;
@@ -68,7 +69,29 @@ impl App {
     /// handed out; of several processes with one store, one asks Entra and the others use its answer. Access tokens
     /// are cached: see [`TokenCache`] for when they are refreshed and what happens in an outage.
     pub fn refresh_token(&self, store: impl TokenStore + 'static) -> TokenCache {
-        self.0.client.refresh_token(store, [self.0.cloud.smtp_send_scope(), OFFLINE_ACCESS])
+        self.0.client.refresh_token(store, self.scopes())
+    }
+
+    /// Renews the refresh token in `store` when it is older than `age`; Entra's expires after 90 days without use.
+    ///
+    /// For a program that may send nothing for months: call it at the start and from a daily timer, with 30 days, say.
+    /// A program that sends more often than that need not.
+    ///
+    /// # Errors
+    /// As the provider that [`refresh_token`](Self::refresh_token) makes.
+    ///
+    /// # Cancellation
+    /// A renewal that was begun is finished, so that a rotated refresh token is not lost.
+    pub async fn keep_alive(
+        &self,
+        store: impl TokenStore + 'static,
+        age: Duration,
+    ) -> Result<KeepAlive, TokenError> {
+        self.0.client.keep_alive(store, self.scopes(), age).await
+    }
+
+    fn scopes(&self) -> [&'static str; 2] {
+        [self.0.cloud.smtp_send_scope(), OFFLINE_ACCESS]
     }
 
     /// Provides access tokens for sending mail as the app itself (`SMTP.SendAsApp`): nobody signs in.

@@ -18,3 +18,4 @@ pub use self::certificate::{CertificateError, ClientCertificate};
 pub use self::client::{Client, ClientAuthentication, ClientBuilder, ClientError};
 pub(crate) use self::expiry::Expiring;
 pub use self::http::{HttpClient, HttpError, HttpErrorKind, HttpFuture, HttpRequest, HttpResponse};
+pub use self::refresh::KeepAlive;

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
@@ -190,6 +191,13 @@ impl StoredTokens {
     /// Returns when the refresh token was obtained.
     pub fn obtained_at(&self) -> OffsetDateTime {
         self.obtained_at
+    }
+
+    /// Returns how old the refresh token is at `now`.
+    ///
+    /// Entra's expires when it is unused for 90 days; each use yields a new one.
+    pub fn age(&self, now: OffsetDateTime) -> Duration {
+        Duration::try_from(now - self.obtained_at).unwrap_or_default()
     }
 
     /// Returns the name of the account that signed in, if it is known.

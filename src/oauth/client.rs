@@ -287,7 +287,7 @@ pub(crate) fn is_trustworthy(url: &Url) -> bool {
     plain && (url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url))) && url.has_host()
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
@@ -297,7 +297,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 #[cfg(feature = "reqwest")]
-fn default_http(tls: &TlsSettings, endpoint: &Url) -> Result<Arc<dyn HttpClient>, ClientError> {
+pub(super) fn default_http(tls: &TlsSettings, endpoint: &Url) -> Result<Arc<dyn HttpClient>, ClientError> {
     use super::transport::{Route, Transport};
 
     let route = if is_loopback(endpoint) { Route::Direct } else { Route::System };
@@ -308,7 +308,7 @@ fn default_http(tls: &TlsSettings, endpoint: &Url) -> Result<Arc<dyn HttpClient>
 }
 
 #[cfg(not(feature = "reqwest"))]
-fn default_http(_tls: &TlsSettings, _endpoint: &Url) -> Result<Arc<dyn HttpClient>, ClientError> {
+pub(super) fn default_http(_tls: &TlsSettings, _endpoint: &Url) -> Result<Arc<dyn HttpClient>, ClientError> {
     Err(ClientError::NoHttpClient)
 }
 

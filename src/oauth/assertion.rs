@@ -208,11 +208,12 @@ impl<T> fmt::Debug for AssertionFuture<'_, T> {
 
 async fn sign(signer: &dyn AssertionSigner, audience: &Audience<'_>) -> Result<SecretString, TokenError> {
     let Audience { token_endpoint, client_id, now } = audience;
-    let mut header = json!({ "alg": "PS256", "typ": "JWT" });
-    match signer.key() {
-        AssertionKey::Certificate(thumbprint) => header["x5t#S256"] = encode(&thumbprint).into(),
-        AssertionKey::Id(id) => header["kid"] = id.into(),
-    }
+    let header = match signer.key() {
+        AssertionKey::Certificate(thumbprint) => {
+            json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": encode(&thumbprint) })
+        }
+        AssertionKey::Id(id) => json!({ "alg": "PS256", "typ": "JWT", "kid": id }),
+    };
     let claims = json!({
         "aud": token_endpoint,
         "iss": client_id,

@@ -13,15 +13,20 @@ use time::OffsetDateTime;
 
 use super::{AccessToken, TokenError};
 
+mod document;
 mod file;
+#[cfg(feature = "keyring")]
+mod keyring;
 mod memory;
 
 pub use file::FileStore;
+#[cfg(feature = "keyring")]
+pub use keyring::KeyringStore;
 pub use memory::MemoryStore;
 
 /// Keeps the tokens of one account between runs and shares them between processes.
 ///
-/// [`FileStore`] and [`MemoryStore`] implement it; write your own for a vault or a database.
+/// [`FileStore`], [`MemoryStore`], and behind a feature `KeyringStore` implement it; write your own for a vault or a database.
 ///
 /// ```
 /// use smtp_oauth::token::store::StoredTokens;
@@ -119,15 +124,35 @@ impl<T> fmt::Debug for StoreFuture<'_, T> {
 }
 
 /// Holds a store's lock; dropping it releases the lock.
+///
+/// [`release`](Self::release) also waits until that has been done, which takes a moment where the lock is on a server.
 #[must_use = "the lock is released at once when it is not held"]
 pub struct StoreLock {
-    _guard: Box<dyn Send + Sync>,
+    guard: Box<dyn Send + Sync>,
+    released: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
 impl StoreLock {
     /// Wraps whatever releases the lock when it is dropped.
     pub fn new(guard: impl Send + Sync + 'static) -> Self {
-        Self { _guard: Box::new(guard) }
+        Self { guard: Box::new(guard), released: None }
+    }
+
+    /// Sets what is done when the lock has been released, for a guard that only begins to release it when dropped.
+    pub fn with_released(mut self, released: impl Future<Output = ()> + Send + Sync + 'static) -> Self {
+        self.released = Some(Box::pin(released));
+        self
+    }
+
+    /// Releases the lock, and waits until others can take it.
+    ///
+    /// A program that ends right after a drop may leave a lock on a server to expire.
+    pub async fn release(self) {
+        let Self { guard, released } = self;
+        drop(guard);
+        if let Some(released) = released {
+            released.await;
+        }
     }
 }
 

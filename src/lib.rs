@@ -55,6 +55,8 @@ pub use smtp::{Dsn, EnhancedStatusCode, Notify, Phase, RecipientPolicy, Reply, R
 pub use tls::{TlsError, TlsSettings, TlsVersion};
 #[cfg(feature = "keyring")]
 pub use token::store::KeyringStore;
+#[cfg(feature = "redis")]
+pub use token::store::RedisStore;
 pub use token::store::{FileStore, MemoryStore, TokenStore};
 pub use token::{
     AccessToken, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest,

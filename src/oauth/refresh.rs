@@ -111,7 +111,13 @@ impl RefreshToken {
 
     async fn refresh(&self, request: TokenRequest<'_>) -> Result<AccessToken, TokenError> {
         // Held across the request on purpose: of several processes one refreshes, and the others find its tokens.
-        let _lock = self.store.lock().await?;
+        let lock = self.store.lock().await?;
+        let result = self.refresh_locked(request).await;
+        lock.release().await;
+        result
+    }
+
+    async fn refresh_locked(&self, request: TokenRequest<'_>) -> Result<AccessToken, TokenError> {
         let stored = self.stored().await?;
         let now = self.client.clock().now();
         if let Some(token) = stored.access_token(&self.purpose).filter(|token| request.accepts(token, now)) {
@@ -124,7 +130,13 @@ impl RefreshToken {
     }
 
     async fn renew(&self, age: Duration) -> Result<KeepAlive, TokenError> {
-        let _lock = self.store.lock().await?; // As in `refresh`: another process may just be renewing it.
+        let lock = self.store.lock().await?; // As in `refresh`: another process may just be renewing it.
+        let result = self.renew_locked(age).await;
+        lock.release().await;
+        result
+    }
+
+    async fn renew_locked(&self, age: Duration) -> Result<KeepAlive, TokenError> {
         let stored = self.stored().await?;
         let current = stored.age(self.client.clock().now());
         if current <= age {

@@ -18,15 +18,19 @@ mod file;
 #[cfg(feature = "keyring")]
 mod keyring;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 
 pub use file::FileStore;
 #[cfg(feature = "keyring")]
 pub use keyring::KeyringStore;
 pub use memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use redis::RedisStore;
 
 /// Keeps the tokens of one account between runs and shares them between processes.
 ///
-/// [`FileStore`], [`MemoryStore`], and behind a feature `KeyringStore` implement it; write your own for a vault or a database.
+/// [`FileStore`], [`MemoryStore`], and behind features `KeyringStore` and `RedisStore` implement it; write your own for a vault or a database.
 ///
 /// ```
 /// use smtp_oauth::token::store::StoredTokens;
@@ -75,12 +79,14 @@ pub trait TokenStore: fmt::Debug + Send + Sync {
     /// As [`load`](Self::load), [`save`](Self::save) and [`lock`](Self::lock).
     fn seed<'a>(&'a self, tokens: &'a StoredTokens) -> StoreFuture<'a, bool> {
         StoreFuture::new(async move {
-            let _lock = self.lock().await?;
-            if self.load().await?.is_some() {
-                return Ok(false);
-            }
-            self.save(tokens).await?;
-            Ok(true)
+            let lock = self.lock().await?;
+            let seeded = match self.load().await {
+                Ok(None) => self.save(tokens).await.map(|()| true),
+                Ok(Some(_)) => Ok(false),
+                Err(error) => Err(error),
+            };
+            lock.release().await;
+            seeded
         })
     }
 }

@@ -54,6 +54,13 @@ struct Index {
     checksum: String,
 }
 
+/// What was found.
+struct Content {
+    text: Zeroizing<Vec<u8>>,
+    /// Where its parts were, if it had any.
+    index: Option<Index>,
+}
+
 impl KeyringStore {
     /// Creates a store for the account `user` of the program `service`; the keyring is asked when it is used.
     pub fn new(service: impl Into<String>, user: impl Into<String>) -> Self {
@@ -87,14 +94,19 @@ impl fmt::Debug for KeyringStore {
 
 impl Place {
     fn load(&self) -> Result<Option<StoredTokens>, TokenError> {
-        let Some(text) = self.text()?.1 else { return Ok(None) };
-        document::read(&text).map(Some).map_err(|damage| self.error(&damage.explain()))
+        let Some(content) = self.content()? else { return Ok(None) };
+        self.read(&content).map(Some)
+    }
+
+    fn read(&self, content: &Content) -> Result<StoredTokens, TokenError> {
+        document::read(&content.text).map_err(|damage| self.error(&damage.explain()))
     }
 
     fn save(&self, tokens: &StoredTokens) -> Result<(), TokenError> {
         // Never replace something that is not ours.
-        self.load()?;
-        let old = self.text()?.0;
+        let old = self.content()?;
+        old.as_ref().map(|old| self.read(old)).transpose()?;
+        let old = old.and_then(|old| old.index);
         let text = document::write(tokens).map_err(|error| self.failed("cannot be written", error))?;
         if text.len() <= MOST_BYTES {
             self.put(&self.user, &text)?;
@@ -126,11 +138,10 @@ impl Place {
         self.put(&self.user, index.to_string().as_bytes())
     }
 
-    /// Returns the whole text, and where its parts were.
-    fn text(&self) -> Result<(Option<Index>, Option<Zeroizing<Vec<u8>>>), TokenError> {
-        let Some(first) = self.get(&self.user)? else { return Ok((None, None)) };
+    fn content(&self) -> Result<Option<Content>, TokenError> {
+        let Some(first) = self.get(&self.user)? else { return Ok(None) };
         if !first.starts_with(PARTED.as_bytes()) {
-            return Ok((None, Some(first)));
+            return Ok(Some(Content { text: first, index: None }));
         }
         let damaged = || self.error("is damaged: remove it and sign in again");
         let index = Index::parse(&first).ok_or_else(damaged)?;
@@ -143,7 +154,7 @@ impl Place {
         if checksum(&text) != index.checksum {
             return Err(damaged());
         }
-        Ok((Some(index), Some(text)))
+        Ok(Some(Content { text, index: Some(index) }))
     }
 
     fn part(&self, generation: char, number: usize) -> String {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::aadsts;
 use crate::oauth::ClientError;
 use crate::token::{ServerAnswer, TokenErrorKind};
 
@@ -68,12 +69,10 @@ impl std::error::Error for AppError {
     }
 }
 
-/// Recognises the outages that Entra reports as `invalid_grant`: a new sign-in would not help.
+/// Says what a known code means where the `error` field does not: Entra reports outages, throttling and accounts that
+/// an administrator has blocked as `invalid_grant` too, and a new sign-in would help none of them.
 ///
-/// Transient faults (50033, 50087, 90006, 90012, 90024, 90033, 90090), throttling (50088, 50166, 90055) and "the same
-/// request too often" (50196). Source: learn.microsoft.com/entra/identity-platform/reference-error-codes.
+/// An unknown code leaves it to the `error` field and the HTTP status.
 pub(super) fn classify(answer: &ServerAnswer) -> Option<TokenErrorKind> {
-    const PASSING: [u32; 11] = [50033, 50087, 50088, 50166, 50196, 90006, 90012, 90024, 90033, 90055, 90090];
-    let passing = answer.codes.first().is_some_and(|code| PASSING.contains(code));
-    passing.then_some(TokenErrorKind::Unavailable)
+    answer.codes.first().and_then(|code| aadsts::find(*code)).and_then(|row| row.kind)
 }

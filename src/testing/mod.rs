@@ -7,6 +7,8 @@ mod certificate;
 mod clock;
 mod entra;
 mod exchange;
+mod microsoft365;
+mod replies;
 mod tokens;
 
 pub use certificate::{AppCertificate, CertificateKind, ServerCertificate, TestAuthority};
@@ -16,4 +18,6 @@ pub use exchange::{
     AuthAttempt, BodyCommand, ConnectionCounts, Extensions, FakeExchange, FakeExchangeBuilder, Fault,
     Handshake, Phase, ReceivedMessage, ReceivedRecipient, ScriptedFault, SessionRecord,
 };
+pub use microsoft365::FakeMicrosoft365;
+pub use replies::KnownReply;
 pub use tokens::{IssuedTokens, TokenVerdict};

@@ -91,7 +91,7 @@ async fn a_certificate_that_is_not_registered_is_refused() {
     let error = token(&cache(entra.app().client_certificate(certificate()))).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::ClientRefused);
     assert_eq!(error.to_string(), "token endpoint refused the client credentials grant (AADSTS700027)");
-    assert!(entra::remedy(&error).unwrap().contains("certificate"));
+    assert!(entra::remedy(&error).unwrap().summary().contains("certificate"));
 }
 
 #[tokio::test]
@@ -221,6 +221,14 @@ async fn other_servers_know_the_key_by_an_id() {
     let header = entra.received()[0].parameter("client_assertion").split('.').next().unwrap().to_owned();
     let header: serde_json::Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
     assert_eq!(header, serde_json::json!({"alg": "PS256", "typ": "JWT", "kid": "key-1"}));
+}
+
+#[test]
+fn workload_identity_that_is_not_set_up_is_named() {
+    let error = ClientAssertion::workload_identity().unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Configuration);
+    let expected = "AZURE_FEDERATED_TOKEN_FILE is not set: workload identity is not set up here";
+    assert_eq!(error.to_string(), expected);
 }
 
 #[test]

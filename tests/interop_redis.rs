@@ -3,6 +3,7 @@
 //! Runs against `redis-server` when `SMTP_OAUTH_INTEROP=1`.
 #![cfg(feature = "redis")]
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -33,9 +34,8 @@ impl RedisServer {
     /// Starts one on a free loopback port; `None` when interoperability is not to be tested.
     async fn start() -> Option<Self> {
         if std::env::var_os("SMTP_OAUTH_INTEROP").is_none_or(|value| value != "1") {
-            eprintln!(
-                "SKIPPED: set SMTP_OAUTH_INTEROP=1 and install redis-server to run this against a real Redis"
-            );
+            // Past the test harness, which shows what is printed only when a test fails.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: needs redis-server and SMTP_OAUTH_INTEROP=1");
             return None;
         }
         let port = free_port().to_string();

@@ -62,6 +62,10 @@ pub use retry::RetryPolicy;
 pub use settings::{AuthenticationSettings, ResolvedSettings, Settings};
 pub use smtp::{Dsn, EnhancedStatusCode, Notify, Phase, RecipientPolicy, Reply, ReturnContent};
 pub use tls::{TlsError, TlsSettings, TlsVersion};
+#[cfg(feature = "keyring")]
+pub use token::store::KeyringStore;
+#[cfg(feature = "redis")]
+pub use token::store::RedisStore;
 pub use token::store::{FileStore, MemoryStore, TokenStore};
 pub use token::{
     AccessToken, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest,

@@ -88,10 +88,10 @@ async fn thirty_messages_a_minute_are_never_exceeded_in_any_minute() {
         assert!(window[30] - window[0] >= 59, "messages {at} to {}: {arrivals:?}", at + 30);
     }
     assert!(arrivals[99] < 260, "no slower than it must be: {arrivals:?}");
-    // Whoever came first was admitted first; over several connections neighbours may change places.
+    // Whoever came first was admitted first; over several connections those of one minute may change places.
     let order = order.lock().unwrap().clone();
     for (at, number) in order.iter().enumerate() {
-        assert!(at.abs_diff(*number) <= 4, "{order:?}");
+        assert!(at.abs_diff(*number) < 30, "{order:?}");
     }
     stuck.abort();
 }

@@ -175,12 +175,13 @@ impl Pipe {
             let Ok(count @ 1..) = from.read(&mut chunk).await else { return End::Closed };
             self.records.read(&chunk[..count]);
             let room = self.limit().map_or(count, |limit| count.min(limit - self.passed));
+            self.passed += room;
+            // Noted first: whoever has got the octets finds them here.
+            self.note(&chunk[..room]);
             if to.write_all(&chunk[..room]).await.is_err() {
                 return End::Closed;
             }
             tokio::task::yield_now().await;
-            self.passed += room;
-            self.note(&chunk[..room]);
             if room < count {
                 return End::Cut;
             }

@@ -1,8 +1,9 @@
 //! Signs an account in once and writes the token file that the other examples send with.
 //!
-//! `cargo run --example sign_in -- --demo` shows both ways against a fake of Microsoft's server, without a network.
+//! `cargo run --example sign_in -- --demo` shows each way against a fake of Microsoft's server, without a network.
 //! With `SMTP_OAUTH_SETTINGS=mail.toml` (see `smtp_oauth::Settings`) it signs in for real: `--device` prints a code to
-//! enter on another machine, `--loopback` an address to open in this machine's browser.
+//! enter on another machine, `--loopback` an address to open in this machine's browser. `--client-credentials` signs
+//! in nobody and writes nothing: it shows whether the app itself gets a token (`SMTP.SendAsApp`).
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -12,18 +13,23 @@ use std::time::Duration;
 use smtp_oauth::entra::{self, App, ClientSecret, Tenant};
 use smtp_oauth::oauth::{DeviceEvent, SignedIn};
 use smtp_oauth::testing::FakeEntra;
-use smtp_oauth::{AuthenticationSettings, FileStore, MailProvider, Settings, TokenError, TokenStore};
+use smtp_oauth::{
+    AuthenticationSettings, FileStore, MailProvider, Settings, TokenError, TokenProvider, TokenRequest,
+    TokenStore,
+};
 
-const USAGE: &str = "usage: sign_in [--device | --loopback] [--demo]
-  --device    prints a code to enter on another machine (the default)
-  --loopback  prints an address to open in a browser on this machine
-  --demo      signs in at a fake, without a network
+const USAGE: &str = "usage: sign_in [--device | --loopback | --client-credentials] [--demo]
+  --device              prints a code to enter on another machine (the default)
+  --loopback            prints an address to open in a browser on this machine
+  --client-credentials  shows that the app gets a token as itself; nobody signs in, no file is written
+  --demo                signs in at a fake, without a network
 Set SMTP_OAUTH_SETTINGS to the path of the settings file, unless this is a demo.";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     Device,
     Loopback,
+    ClientCredentials,
 }
 
 /// What signing in needs.
@@ -41,23 +47,20 @@ async fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(problem) => return refuse(&problem),
     };
-    let setup = if is_demo { demo().await } else { from_settings() };
+    let setup = if is_demo { demo(way).await } else { from_settings() };
     let setup = match setup {
         Ok(setup) => setup,
         Err(problem) => return refuse(&problem.to_string()),
     };
     match sign_in(&setup, way).await {
-        Ok(signed_in) => {
-            report(&setup, &signed_in);
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             if let Some(description) = &error.server_answer().description {
                 eprintln!("  the server says: {}", description.lines().next().unwrap_or_default());
             }
             if let Some(remedy) = entra::remedy(&error) {
-                eprintln!("  what to do: {remedy}");
+                eprintln!("\n{remedy}");
             }
             ExitCode::FAILURE
         }
@@ -75,6 +78,7 @@ fn arguments() -> Result<(Way, bool), String> {
         let chosen = match argument.as_str() {
             "--device" => Way::Device,
             "--loopback" => Way::Loopback,
+            "--client-credentials" => Way::ClientCredentials,
             "--demo" => {
                 is_demo = true;
                 continue;
@@ -82,14 +86,16 @@ fn arguments() -> Result<(Way, bool), String> {
             other => return Err(format!("`{other}` is not an option")),
         };
         if way.replace(chosen).is_some_and(|before| before != chosen) {
-            return Err("choose one of --device and --loopback".to_owned());
+            return Err("choose one of --device, --loopback and --client-credentials".to_owned());
         }
     }
     Ok((way.unwrap_or(Way::Device), is_demo))
 }
 
-async fn demo() -> Result<Setup, Box<dyn Error>> {
-    let fake = FakeEntra::builder().public_client().device_interval(Duration::from_secs(1)).start().await;
+async fn demo(way: Way) -> Result<Setup, Box<dyn Error>> {
+    let fake = FakeEntra::builder().device_interval(Duration::from_secs(1));
+    // An app that signs in as itself must prove who it is; one on a person's machine cannot keep a secret.
+    let fake = if way == Way::ClientCredentials { fake } else { fake.public_client() }.start().await;
     println!("Demo: Microsoft's server is a fake on {}.", fake.authority());
     let store = std::env::temp_dir().join(format!("smtp-oauth-demo-{}.json", std::process::id()));
     Ok(Setup { app: fake.app().build()?, store, username: Some(fake.account()), fake: Some(fake) })
@@ -133,12 +139,21 @@ fn from_settings() -> Result<Setup, Box<dyn Error>> {
     Ok(Setup { app: app.build()?, store: token_store, username, fake: None })
 }
 
-async fn sign_in(setup: &Setup, way: Way) -> Result<SignedIn, TokenError> {
-    let store = FileStore::open(&setup.store)?;
+async fn sign_in(setup: &Setup, way: Way) -> Result<(), TokenError> {
+    let store = || FileStore::open(&setup.store);
     match way {
-        Way::Device => with_device_code(setup, &store).await,
-        Way::Loopback => with_browser(setup, &store).await,
+        Way::Device => report(setup, &with_device_code(setup, &store()?).await?),
+        Way::Loopback => report(setup, &with_browser(setup, &store()?).await?),
+        Way::ClientCredentials => as_the_app(setup).await?,
     }
+    Ok(())
+}
+
+async fn as_the_app(setup: &Setup) -> Result<(), TokenError> {
+    let token = setup.app.client_credentials().token(TokenRequest::new()).await?;
+    println!("The app {} got a token as itself, valid until {}.", setup.app.client_id(), token.expires_at());
+    println!("Nothing was written: such a token is asked for whenever one is needed.");
+    Ok(())
 }
 
 async fn with_device_code(setup: &Setup, store: &dyn TokenStore) -> Result<SignedIn, TokenError> {

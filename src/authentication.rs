@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
+use crate::config::AuthenticationMethod;
 use crate::token::TokenProvider;
 
 /// How a [`Mailer`](crate::Mailer) signs in to the mail server.
@@ -37,6 +38,14 @@ impl Authentication {
     /// Signs in with a password (PLAIN, or LOGIN where only that is offered); the older way.
     pub fn basic(password: impl Into<SecretString>) -> Self {
         Self(Method::Basic(password.into()))
+    }
+
+    /// Returns which of the two it is.
+    pub fn method(&self) -> AuthenticationMethod {
+        match self.0 {
+            Method::OAuth(_) => AuthenticationMethod::OAuth,
+            Method::Basic(_) => AuthenticationMethod::Basic,
+        }
     }
 }
 

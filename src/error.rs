@@ -1,14 +1,19 @@
 //! The error of the whole crate: what failed, where, what the server said, and whose move it is.
 
+mod remedy;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use crate::cause::{self, Finding, ReplyCause, Verdict};
 use crate::config::ConfigError;
 use crate::outcome::{Disposition, Refusal};
 use crate::smtp::failure::{Cause, Failure};
 use crate::smtp::{Phase, Reply};
 use crate::token::{TokenError, TokenErrorKind};
+
+pub(crate) use remedy::Circumstances;
 
 /// What kind of thing went wrong; stable, for programs to match on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,7 +29,7 @@ pub enum ErrorKind {
     StartTlsUnavailable,
     /// The server spoke between STARTTLS and the handshake: somebody may be tampering with the connection.
     PlaintextInjected,
-    /// Nothing happened within the limit of the phase.
+    /// Nothing happened within the limit of the phase, or the limit for everything together was over.
     Timeout,
     /// The server closed the connection, or it broke.
     Disconnected,
@@ -54,6 +59,8 @@ pub enum ErrorKind {
     LimitReached,
     /// The mailer was closed; nothing was sent.
     Closed,
+    /// A blocking mailer was called from within an async runtime, whose thread it would block; nothing was sent.
+    InsideRuntime,
     /// The message or an address cannot be sent to this server at all; nothing was sent.
     Unsendable,
     /// The connection was lost after the whole message had gone out and before the verdict.
@@ -62,7 +69,7 @@ pub enum ErrorKind {
 
 /// Why a message was not sent, or a check did not pass.
 ///
-/// `Display` is one line without secrets; [`source`](StdError::source) has the details.
+/// `{}` is one line without secrets, `{:#}` has the remedy below it, [`source`](StdError::source) the details.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -70,9 +77,11 @@ struct Inner {
     phase: Phase,
     message: String,
     reply: Option<Reply>,
+    finding: Option<Finding>,
     challenge: Option<String>,
     refused: Vec<Refusal>,
     retry_after: Option<Duration>,
+    circumstances: Option<Circumstances>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -83,20 +92,37 @@ impl Error {
             phase,
             message: message.into(),
             reply: None,
+            finding: None,
             challenge: None,
             refused: Vec::new(),
             retry_after: None,
+            circumstances: None,
             source: None,
         }))
     }
 
-    fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    fn with_reply(mut self, reply: Reply) -> Self {
-        self.0.reply = Some(reply);
+    /// Builds the error for a refusal: the tables say what it means, else code and phase.
+    fn refused_by(phase: Phase, reply: Reply) -> Self {
+        let finding = cause::classify(phase, &reply);
+        let (kind, what) = match finding.and_then(|finding| finding.verdict) {
+            Some(verdict) => refusal_of(verdict, phase),
+            None => refusal(phase, &reply),
+        };
+        let mut error = Self::new(kind, phase, format!("the mail server {what} ({})", summary(&reply)));
+        error.0.retry_after = finding.and_then(|finding| finding.cause.window());
+        error.0.finding = finding;
+        error.0.reply = Some(reply);
+        error
+    }
+
+    /// Adds the settings that it happened with, for the remedy.
+    pub(crate) fn with_circumstances(mut self, circumstances: Circumstances) -> Self {
+        self.0.circumstances = Some(circumstances);
         self
     }
 
@@ -122,12 +148,29 @@ impl Error {
         error
     }
 
+    #[cfg(feature = "blocking")]
+    pub(crate) fn inside_runtime() -> Self {
+        let message = "a blocking mailer was called from within an async runtime";
+        Self::new(ErrorKind::InsideRuntime, Phase::Preparation, message)
+    }
+
     pub(crate) fn closed() -> Self {
         Self::new(ErrorKind::Closed, Phase::Preparation, "the mailer was closed")
     }
 
+    /// `total` is the limit for everything together, whatever was going on when it was over.
+    pub(crate) fn overdue(phase: Phase, total: Duration) -> Self {
+        Self::new(ErrorKind::Timeout, phase, format!("the total of {total:?} was used up ({phase})"))
+    }
+
     pub(crate) fn unsendable(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unsendable, Phase::Preparation, message)
+    }
+
+    /// Tells whether the provider's own token was the fault, such as the refused one once more.
+    pub(crate) fn is_invalid_token(&self) -> bool {
+        let source = self.source().and_then(|source| source.downcast_ref::<TokenError>());
+        source.is_some_and(|error| error.kind() == TokenErrorKind::InvalidToken)
     }
 
     /// Returns what kind of thing went wrong.
@@ -160,6 +203,7 @@ impl Error {
             | ErrorKind::TokenRefused
             | ErrorKind::ServerRefused
             | ErrorKind::Closed
+            | ErrorKind::InsideRuntime
             | ErrorKind::SenderRefused => Disposition::FixConfiguration,
             ErrorKind::RecipientsRefused | ErrorKind::MessageRefused | ErrorKind::Unsendable => {
                 Disposition::FixMessage
@@ -173,6 +217,11 @@ impl Error {
         self.0.reply.as_ref()
     }
 
+    /// Returns why the server refused, if its reply is one of those known here.
+    pub fn cause(&self) -> Option<ReplyCause> {
+        self.0.finding.map(|finding| finding.cause)
+    }
+
     /// Returns the decoded error challenge that came before the refusal of a token (RFC 7628 §3.2.2), usually JSON.
     pub fn challenge(&self) -> Option<&str> {
         self.0.challenge.as_deref()
@@ -183,7 +232,7 @@ impl Error {
         &self.0.refused
     }
 
-    /// Returns how long to wait before the next attempt, if the server said so.
+    /// Returns how long to wait before the next attempt, if the server said so or its limit is a published one.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
@@ -208,6 +257,7 @@ impl From<TokenError> for Error {
             TokenErrorKind::SignInRequired => ErrorKind::SignInRequired,
             TokenErrorKind::Unavailable => ErrorKind::TokenUnavailable,
             TokenErrorKind::ClientRefused
+            | TokenErrorKind::AccountRefused
             | TokenErrorKind::RequestRefused
             | TokenErrorKind::InvalidResponse
             | TokenErrorKind::InvalidToken
@@ -227,20 +277,21 @@ impl From<Failure> for Error {
             Cause::Network(error) => {
                 new(ErrorKind::Network, format!("cannot reach the mail server ({phase})")).with_source(error)
             }
-            Cause::Tls(error) if error.get_ref().is_some() => {
+            // An end in the middle of the handshake is a lost connection; certificates and versions get an alert.
+            Cause::Tls(error)
+                if error.get_ref().is_some() && error.kind() != std::io::ErrorKind::UnexpectedEof =>
+            {
                 new(ErrorKind::Tls, "the TLS handshake with the mail server failed".into()).with_source(error)
             }
             Cause::Tls(error) => Self::disconnected(phase).with_source(error),
             Cause::Timeout(limit) => Self::timeout(phase, limit),
+            Cause::Overdue(total) => Self::overdue(phase, total),
             Cause::Closed(None) => Self::disconnected(phase),
             Cause::Closed(Some(error)) => Self::disconnected(phase).with_source(error),
             Cause::Protocol(fault) => {
                 new(ErrorKind::Protocol, format!("the mail server sent {fault} ({phase})"))
             }
-            Cause::Refused(reply) => {
-                let (kind, what) = refusal(phase, &reply);
-                new(kind, format!("the mail server {what} ({})", summary(&reply))).with_reply(reply)
-            }
+            Cause::Refused(reply) => Self::refused_by(phase, reply),
             Cause::Injected { bytes } => new(
                 ErrorKind::PlaintextInjected,
                 format!("{bytes} octets came unencrypted between STARTTLS and the TLS handshake"),
@@ -254,13 +305,9 @@ impl From<Failure> for Error {
                 new(ErrorKind::MechanismUnavailable, message)
             }
             Cause::AuthRefused { reply, challenge } => {
-                let (kind, what) = match reply.is_transient() {
-                    true => (ErrorKind::ServerUnavailable, "cannot sign anybody in at the moment"),
-                    false => (ErrorKind::AuthenticationRefused, "refused the sign-in"),
-                };
-                let mut error = new(kind, format!("the mail server {what} ({})", summary(&reply)));
+                let mut error = Self::refused_by(phase, reply);
                 error.0.challenge = challenge;
-                error.with_reply(reply)
+                error
             }
             Cause::Unsendable(message) => new(ErrorKind::Unsendable, message),
         }
@@ -273,12 +320,35 @@ impl Error {
     }
 }
 
-/// Says what a refusal in `phase` means, before anything is known about the reply's text.
+/// Says what a refusal means whose cause is known.
+fn refusal_of(verdict: Verdict, phase: Phase) -> (ErrorKind, &'static str) {
+    match verdict {
+        Verdict::Later if phase == Phase::Auth => {
+            (ErrorKind::ServerUnavailable, "cannot sign anybody in at the moment")
+        }
+        Verdict::Later => (ErrorKind::ServerUnavailable, "cannot do it at the moment"),
+        Verdict::SignIn => (ErrorKind::AuthenticationRefused, "refused the sign-in"),
+        // Whatever the server did not understand at these points was STARTTLS or the sign-in.
+        Verdict::Protocol if phase == Phase::StartTls => (ErrorKind::StartTlsUnavailable, "refused STARTTLS"),
+        Verdict::Protocol if phase == Phase::Auth => {
+            (ErrorKind::AuthenticationRefused, "refused the sign-in")
+        }
+        Verdict::Tls => (ErrorKind::Tls, "refused the connection for lack of sufficient TLS"),
+        Verdict::Protocol => (ErrorKind::Protocol, "did not understand a command"),
+        Verdict::Client => (ErrorKind::ServerRefused, "refused the connection"),
+        Verdict::Sender => (ErrorKind::SenderRefused, "refused the sender"),
+        Verdict::Recipients => (ErrorKind::RecipientsRefused, "refused every recipient"),
+        Verdict::Message => (ErrorKind::MessageRefused, "refused the message"),
+    }
+}
+
+/// Says what a refusal in `phase` means of which nothing is known but the code.
 fn refusal(phase: Phase, reply: &Reply) -> (ErrorKind, &'static str) {
     if reply.is_transient() {
-        return (ErrorKind::ServerUnavailable, "cannot do it at the moment");
+        return refusal_of(Verdict::Later, phase);
     }
     match phase {
+        Phase::Auth => refusal_of(Verdict::SignIn, phase),
         Phase::StartTls => (ErrorKind::StartTlsUnavailable, "refused STARTTLS"),
         Phase::Mail => (ErrorKind::SenderRefused, "refused the sender"),
         Phase::Rcpt => (ErrorKind::RecipientsRefused, "refused every recipient"),
@@ -297,21 +367,38 @@ fn summary(reply: &Reply) -> String {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+        f.write_str(&self.0.message)?;
+        match self.remedy() {
+            Some(remedy) if f.alternate() => write!(f, "\n{remedy}"),
+            _ => Ok(()),
+        }
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, phase, message, reply, challenge, refused, retry_after, source } = &*self.0;
+        let Inner {
+            kind,
+            phase,
+            message,
+            reply,
+            finding,
+            challenge,
+            refused,
+            retry_after,
+            circumstances,
+            source,
+        } = &*self.0;
         f.debug_struct("Error")
             .field("kind", kind)
             .field("phase", phase)
             .field("message", message)
             .field("reply", reply)
+            .field("cause", &finding.map(|finding| finding.cause))
             .field("challenge", challenge)
             .field("refused", refused)
             .field("retry_after", retry_after)
+            .field("circumstances", circumstances)
             .field("source", source)
             .finish()
     }

@@ -1,4 +1,4 @@
-//! Sends mail through Microsoft 365 with OAuth 2.0, on top of lettre.
+#![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(
     unreachable_pub,
@@ -15,9 +15,13 @@
 )]
 
 mod authentication;
+#[cfg(feature = "blocking")]
+pub mod blocking;
+mod cause;
 mod clock;
 mod cloud;
 mod config;
+mod diagnose;
 pub mod entra;
 mod error;
 mod limits;
@@ -26,6 +30,8 @@ pub mod oauth;
 mod office365;
 mod outcome;
 mod pool;
+mod powershell;
+mod remedy;
 mod retry;
 mod settings;
 mod smtp;
@@ -38,21 +44,28 @@ pub mod testing;
 pub use lettre;
 
 pub use authentication::Authentication;
+pub use cause::ReplyCause;
 pub use clock::Clock;
 pub use cloud::Cloud;
 pub use config::{
     AuthenticationMethod, Chunking, ConfigError, ConfigProblem, ConnectionReuse, InitialResponse,
     MailProvider, MailServerConfig, SendingLimits, ServerBuilder, Timeouts, Tls, WhenReached,
 };
+pub use diagnose::{Diagnose, Diagnosis, DiagnosisStep, StepName, StepResult, diagnose};
 pub use error::{Error, ErrorKind};
-pub use mailer::{Mailer, MailerBuilder, SubmitOptions};
+pub use mailer::{Batch, BatchProgress, IntoSubmission, Mailer, MailerBuilder, SubmitOptions};
 pub use office365::{Office365Profile, basic_authentication_retirement};
 pub use outcome::{Disposition, Refusal, Submission};
 pub use pool::PoolStatus;
+pub use remedy::{Remedy, Who};
 pub use retry::RetryPolicy;
 pub use settings::{AuthenticationSettings, ResolvedSettings, Settings};
 pub use smtp::{Dsn, EnhancedStatusCode, Notify, Phase, RecipientPolicy, Reply, ReturnContent};
 pub use tls::{TlsError, TlsSettings, TlsVersion};
+#[cfg(feature = "keyring")]
+pub use token::store::KeyringStore;
+#[cfg(feature = "redis")]
+pub use token::store::RedisStore;
 pub use token::store::{FileStore, MemoryStore, TokenStore};
 pub use token::{
     AccessToken, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest,

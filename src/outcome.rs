@@ -1,10 +1,12 @@
 //! What became of a submission: who was accepted, who was refused, and whose move it is. Decides nothing.
 
+use std::fmt;
 use std::time::Duration;
 
 use lettre::Address;
 
-use crate::smtp::Reply;
+use crate::cause::{self, ReplyCause, Verdict};
+use crate::smtp::{Phase, Reply};
 
 /// A message the server took responsibility for, for at least one recipient (RFC 5321 §4.2.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,11 +76,17 @@ impl Submission {
 }
 
 impl Refusal {
-    /// The server refused this recipient: a 4yz reply may be followed by success later, a 5yz one will not.
+    /// The server refused this recipient: a 4yz reply may be followed by success later, a 5yz one will not, unless the
+    /// cause is known to be otherwise.
     pub(crate) fn by_reply(recipient: Address, reply: Reply) -> Self {
-        let disposition = match reply.is_transient() {
-            true => Disposition::Retry { after: None },
-            false => Disposition::FixMessage,
+        let finding = cause::classify(Phase::Rcpt, &reply);
+        let disposition = match finding.and_then(|finding| finding.verdict) {
+            Some(Verdict::Later) => {
+                Disposition::Retry { after: finding.and_then(|found| found.cause.window()) }
+            }
+            None if reply.is_transient() => Disposition::Retry { after: None },
+            None | Some(Verdict::Recipients | Verdict::Message) => Disposition::FixMessage,
+            Some(_) => Disposition::FixConfiguration,
         };
         Self { recipient, reply: Some(reply), disposition }
     }
@@ -105,11 +113,26 @@ impl Refusal {
         self.reply.as_ref()
     }
 
+    /// Returns why the server refused, if its reply is one of those known here.
+    pub fn cause(&self) -> Option<ReplyCause> {
+        let finding = cause::classify(Phase::Rcpt, self.reply.as_ref()?)?;
+        Some(finding.cause)
+    }
+
     /// Returns whose move it is for this recipient.
     ///
     /// [`Indeterminate`](Disposition::Indeterminate) means that this recipient may have got the message.
     pub fn disposition(&self) -> Disposition {
         self.disposition
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reply {
+            Some(reply) => write!(f, "{}: {reply}", self.recipient),
+            None => write!(f, "{}: the connection failed before the server had answered", self.recipient),
+        }
     }
 }
 

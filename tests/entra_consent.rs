@@ -70,7 +70,9 @@ async fn a_refusal_says_so_although_it_also_says_admin_consent() {
     let error = consent.finish(&declined, STATE).unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::SignInRequired);
     assert_eq!(error.to_string(), "admin consent was refused (AADSTS65004)");
-    assert!(entra::remedy(&error).unwrap().contains("administrator consent"));
+    let remedy = entra::remedy(&error).unwrap();
+    assert_eq!(remedy.summary(), "The consent was declined.");
+    assert!(remedy.steps()[1].contains("Grant admin consent"), "{remedy}");
     // The older page words it differently.
     let older = "https://app.contoso.com/signed-in?error=permission_denied&state=random-state";
     assert_eq!(consent.finish(older, STATE).unwrap_err().kind(), TokenErrorKind::RequestRefused);

@@ -6,7 +6,9 @@ use secrecy::ExposeSecret;
 use smtp_oauth::oauth::{AuthorizationCode, MissingScope, PendingSignIn, Prompt, SignedIn};
 use smtp_oauth::testing::{FakeEntra, ManualClock, TokenFault};
 use smtp_oauth::token::store::{StoreFuture, StoreLock, StoredTokens};
-use smtp_oauth::{MemoryStore, TokenError, TokenErrorKind, TokenProvider, TokenRequest, TokenStore, entra};
+use smtp_oauth::{
+    MemoryStore, TokenError, TokenErrorKind, TokenProvider, TokenRequest, TokenStore, Who, entra,
+};
 use url::Url;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -193,7 +195,7 @@ async fn a_refusal_on_the_page_says_whose_move_it_is() {
     assert_eq!(error.to_string(), "sign-in was refused (AADSTS65004)");
     assert_eq!(error.server_answer().error.as_deref(), Some("access_denied"));
     assert!(error.server_answer().description.as_deref().unwrap().contains("declined"));
-    assert!(entra::remedy(&error).unwrap().contains("consent"));
+    assert_eq!(entra::remedy(&error).unwrap().summary(), "The consent was declined.");
     let cases = [
         ("temporarily_unavailable", 90_033, TokenErrorKind::Unavailable),
         ("login_required", 50_058, TokenErrorKind::SignInRequired),
@@ -273,7 +275,10 @@ async fn a_missing_permission_is_named_with_where_to_add_it() {
         source.to_string(),
         "`https://outlook.office.com/SMTP.Send` is not among the granted scopes: openid profile"
     );
-    assert!(entra::remedy(&error).unwrap().contains("API permissions"));
+    let remedy = entra::remedy(&error).unwrap();
+    assert_eq!(remedy.summary(), "The sign-in did not grant the app the permission SMTP.Send.");
+    assert_eq!(remedy.who(), Who::ApplicationAdministrator);
+    assert!(remedy.steps()[0].contains("API permissions"), "{remedy}");
 }
 
 #[tokio::test]

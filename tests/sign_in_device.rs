@@ -162,7 +162,7 @@ async fn a_code_that_nobody_enters_expires_here_and_there() {
     let error = device.finish().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::SignInRequired);
     assert_eq!(error.server_answer().error.as_deref(), Some("expired_token"));
-    assert!(entra::remedy(&error).unwrap().contains("start the sign-in again"));
+    assert!(entra::remedy(&error).unwrap().steps()[0].contains("start the sign-in again"));
 }
 
 #[tokio::test]
@@ -208,7 +208,7 @@ async fn a_refusal_of_the_app_ends_it_at_once() {
     device.entra.fail_next(1, TokenFault::Aadsts(7_000_218));
     let error = device.finish().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::ClientRefused);
-    assert!(entra::remedy(&error).unwrap().contains("Allow public client flows"));
+    assert!(entra::remedy(&error).unwrap().steps()[0].contains("Allow public client flows"));
     assert_eq!(device.polls(), 1);
 }
 

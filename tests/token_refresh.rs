@@ -187,7 +187,7 @@ async fn a_refused_refresh_token_is_not_sent_again_but_a_new_one_at_once() {
         let error = token(&cache).await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::SignInRequired);
         assert_eq!(error.to_string(), "token endpoint refused the refresh token grant (AADSTS700082)");
-        assert!(entra::remedy(&error).unwrap().starts_with("sign in again"));
+        assert!(entra::remedy(&error).unwrap().steps()[0].starts_with("sign in again"));
     }
     assert_eq!(entra.requests(), 1);
     // A policy may have changed meanwhile, so it is tried again some time.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::aadsts;
 use crate::oauth::ClientError;
 use crate::token::{ServerAnswer, TokenErrorKind};
 
@@ -26,6 +27,9 @@ pub enum AppProblem {
         "the client secret is the `Secret ID`: copy the `Value` next to it, or make a new secret if it is hidden"
     )]
     SecretId,
+    /// More than one of client secret, certificate and federated token was given.
+    #[error("the app has more than one credential: give a client secret, a certificate or a federated token")]
+    SeveralCredentials,
     /// The token endpoint or the HTTP client cannot be used.
     #[error("{}", .0)]
     Client(#[source] ClientError),
@@ -57,17 +61,18 @@ impl std::error::Error for AppError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.problems.iter().find_map(|problem| match problem {
             AppProblem::Client(error) => std::error::Error::source(error),
-            AppProblem::ClientId | AppProblem::MalformedSecret | AppProblem::SecretId => None,
+            AppProblem::ClientId
+            | AppProblem::MalformedSecret
+            | AppProblem::SecretId
+            | AppProblem::SeveralCredentials => None,
         })
     }
 }
 
-/// Recognises the outages that Entra reports as `invalid_grant`: a new sign-in would not help.
+/// Says what a known code means where the `error` field does not: Entra reports outages, throttling and accounts that
+/// an administrator has blocked as `invalid_grant` too, and a new sign-in would help none of them.
 ///
-/// Transient faults (50033, 50087, 90006, 90012, 90024, 90033, 90090), throttling (50088, 50166, 90055) and "the same
-/// request too often" (50196). Source: learn.microsoft.com/entra/identity-platform/reference-error-codes.
+/// An unknown code leaves it to the `error` field and the HTTP status.
 pub(super) fn classify(answer: &ServerAnswer) -> Option<TokenErrorKind> {
-    const PASSING: [u32; 11] = [50033, 50087, 50088, 50166, 50196, 90006, 90012, 90024, 90033, 90055, 90090];
-    let passing = answer.codes.first().is_some_and(|code| PASSING.contains(code));
-    passing.then_some(TokenErrorKind::Unavailable)
+    answer.codes.first().and_then(|code| aadsts::find(*code)).and_then(|row| row.kind)
 }

@@ -1,5 +1,6 @@
 //! Microsoft Entra ID on top of `oauth`: tenants, clouds, app registrations, AADSTS codes. Knows nothing of SMTP.
 
+mod aadsts;
 mod account;
 mod app;
 mod consent;
@@ -8,6 +9,7 @@ mod graph;
 mod permissions;
 mod remedy;
 mod secret;
+mod setup;
 mod sign_in;
 mod tenant;
 
@@ -19,5 +21,8 @@ pub use error::{AppError, AppProblem};
 pub use graph::GraphUser;
 pub use permissions::{required_resource_access, send_as_app_permission};
 pub use remedy::remedy;
+
+pub(crate) use remedy::remedy_for;
 pub use secret::ClientSecret;
+pub use setup::{SendingRight, setup_script};
 pub use tenant::{Tenant, TenantError};

@@ -1,110 +1,138 @@
-//! What to do about an AADSTS code, in words for whoever runs the program. Decides nothing (see the error's kind).
+//! What to do about a refusal by Entra ID, from its AADSTS code or, failing that, from the kind of the error.
 
+use super::aadsts::{self, Row};
 use crate::oauth::MissingScope;
-use crate::token::TokenError;
+use crate::remedy::{Blanks, Remedy, Who};
+use crate::token::{ServerAnswer, TokenError, TokenErrorKind};
 
-/// Returns what to do about a refusal by Entra, when its code has a known remedy.
+/// Returns what to do about a token that could not be had, if anything is known about it.
 ///
 /// Codes are for people; programs branch on [`TokenError::kind`]. Source:
 /// learn.microsoft.com/entra/identity-platform/reference-error-codes.
 ///
 /// ```
-/// use smtp_oauth::{TokenError, TokenErrorKind, entra};
+/// use smtp_oauth::{TokenError, TokenErrorKind, Who, entra};
 ///
-/// let error = TokenError::new(TokenErrorKind::Unavailable, "token endpoint failed");
-/// assert_eq!(entra::remedy(&error), None);
+/// let error = TokenError::new(TokenErrorKind::SignInRequired, "there is no refresh token");
+/// assert_eq!(entra::remedy(&error).map(|remedy| remedy.who()), Some(Who::User));
 /// ```
-pub fn remedy(error: &TokenError) -> Option<&'static str> {
-    let missing = std::error::Error::source(error).and_then(|source| source.downcast_ref::<MissingScope>());
-    if missing.is_some() {
-        return Some(
-            "add the permission in the app registration, API permissions, Microsoft Graph, Delegated permissions \
-             (for mail: SMTP.Send), then consent to it and sign in again",
-        );
+pub fn remedy(error: &TokenError) -> Option<Remedy> {
+    remedy_for(error, &Blanks::default())
+}
+
+/// The same, with the account's name filled in.
+pub(crate) fn remedy_for(error: &TokenError, blanks: &Blanks<'_>) -> Option<Remedy> {
+    let mut remedy = match row(error.server_answer()) {
+        Some(row) => row.advice.fill(blanks),
+        None => match missing_scope(error) {
+            Some(missing) => of_missing_scope(missing),
+            None => of_kind(error.kind(), blanks)?,
+        },
+    };
+    if let Some(id) = &error.server_answer().correlation_id {
+        remedy = remedy.step(format!(
+            "for details: Entra admin center > Monitoring & health > Sign-in logs, filter by Correlation ID {id}"
+        ));
     }
-    error.server_answer().codes.iter().find_map(|code| of_code(*code))
+    Some(remedy)
 }
 
-fn of_code(code: u32) -> Option<&'static str> {
-    of_app_code(code).or_else(|| of_account_code(code))
+/// Finds the first of the listed codes that the tables know.
+pub(super) fn row(answer: &ServerAnswer) -> Option<&'static Row> {
+    answer.codes.iter().find_map(|code| aadsts::find(*code))
 }
 
-/// The app registration, its secret and its tenant.
-fn of_app_code(code: u32) -> Option<&'static str> {
-    Some(match code {
-        7000215 | 70002 => {
-            "set the client secret to the secret's Value (not its Secret ID) from the app registration, \
-             Certificates & secrets"
-        }
-        7000222 => {
-            "the client secret has expired: make a new one in the app registration, Certificates & secrets"
-        }
-        7000218 => {
-            "set the client secret, or switch on `Allow public client flows` in the app registration, \
-             Authentication"
-        }
-        700025 => "remove the client secret: the app registration is a public client",
-        700016 | 70001 | 700011 => {
-            "check client id and tenant: the tenant has no app with this id, or nobody gave admin consent there"
-        }
-        50011 => {
-            "add the redirect URL to the app registration, Authentication, to the letter (for desktop programs \
-             http://localhost under `Mobile and desktop applications`)"
-        }
-        501_481 | 50147 => "start the sign-in again in the same browser: its PKCE verifier does not fit",
-        9_002_327 | 9_002_326 => {
-            "register the redirect URL under `Web` or `Mobile and desktop applications`, not as a SPA"
-        }
-        7000112 => "switch the enterprise application on again: Properties, `Enabled for users to sign-in`",
-        7000229 => "give admin consent once in that tenant, which creates the enterprise application",
-        90002 | 900023 => "check the tenant: Entra knows none with this id or domain in this cloud",
-        90038 => "set the cloud in which the tenant lives",
-        50194 | 9001023 | 9002332 => "use the tenant's own id instead of `common` or `organizations`",
-        70011 | 28002 | 28003 | 28000 | 700022 => {
-            "request the scope of the mail server's cloud alone, such as \
-             https://outlook.office.com/SMTP.Send"
-        }
-        50001 | 500011 | 650052 | 65005 => {
-            "check that the tenant has an Exchange Online licence and the app the SMTP.Send permission"
-        }
-        700027 | 50012 | 50013 => {
-            "check that the certificate is registered with the app and that the clock is right"
-        }
-        _ => return None,
-    })
+fn missing_scope(error: &TokenError) -> Option<&MissingScope> {
+    std::error::Error::source(error)?.downcast_ref()
 }
 
-/// The account that signed in, and the policies that apply to it.
-fn of_account_code(code: u32) -> Option<&'static str> {
-    Some(match code {
-        70008 | 700082 | 700084 => {
-            "sign in again: the refresh token has expired, as it does when unused for 90 days"
-        }
-        50173 | 50132 | 50133 | 50089 | 50085 => {
-            "sign in again: the sessions were revoked, or the password was changed"
-        }
-        54005 => "start the sign-in again: its code was redeemed already",
-        65004 => "sign in again and consent, or have an administrator consent for the tenant",
-        70018 | 70019 | 70020 | 90120 => {
-            "start the sign-in again: its code has expired or was not entered right"
-        }
-        70000 => "sign in again: the refresh token is not valid for this app and scope",
-        65001 => "sign in again and consent to SMTP.Send, or have an administrator consent for the tenant",
-        90094 | 90095 => "have an administrator consent to the app: users may not in this tenant",
-        50072 | 50074 | 50076 | 50078 | 50079 | 50158 | 70043 => {
-            "sign in again: a policy asks for another proof of identity"
-        }
-        50055 | 50144 => "change the account's password, which has expired, and sign in again",
-        50057 => "enable the account again in Entra ID, Users",
-        50105 => "assign the account to the enterprise application, Users and groups",
-        53003 | 53002 | 53000 | 53001 | 530_032 => {
-            "have an administrator exempt the account or the app from the Conditional Access policy that blocks it"
-        }
-        500341 => "sign in with another account: this one was deleted",
-        50020 | 50034 | 16000 | 51004 => {
-            "sign in with an account of this tenant, or invite the account as a guest"
-        }
-        50053 => "wait until the account is unlocked, or have an administrator unlock it",
-        _ => return None,
-    })
+/// Entra granted something, so it gave no code: the app registration asks for less than the sign-in did.
+fn of_missing_scope(missing: &MissingScope) -> Remedy {
+    let permission = missing.permission();
+    Remedy::new(
+        format!("The sign-in did not grant the app the permission {permission}."),
+        Who::ApplicationAdministrator,
+    )
+    .step(format!(
+        "App registrations > (the app) > API permissions > Add a permission > Microsoft Graph > Delegated \
+         permissions: add {permission}"
+    ))
+    .step("consent to it: Grant admin consent on the same page, or accept it at the next sign-in")
+    .step("sign in again")
+}
+
+/// What can be said without a code.
+fn of_kind(kind: TokenErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
+    let (summary, who, steps): (_, _, &[&str]) = match kind {
+        TokenErrorKind::SignInRequired => (
+            "The account {username} must sign in again.",
+            Who::User,
+            &["sign in with {username} and consent"],
+        ),
+        TokenErrorKind::ClientRefused => (
+            "The sign-in service does not accept the app.",
+            Who::ApplicationAdministrator,
+            &["check client id, tenant and client secret or certificate against the app registration"],
+        ),
+        TokenErrorKind::AccountRefused => (
+            "The account {username} may not use the app.",
+            Who::SecurityAdministrator,
+            &["Entra admin center > Monitoring & health > Sign-in logs: the failed sign-in gives the reason"],
+        ),
+        TokenErrorKind::RequestRefused => (
+            "The sign-in service does not accept the request for a token.",
+            Who::Operator,
+            &["check tenant, cloud and scope against the app registration"],
+        ),
+        TokenErrorKind::Unavailable => (
+            "The sign-in service cannot be reached, or is busy.",
+            Who::Operator,
+            &[
+                "wait: it is tried again by itself",
+                "if it lasts: check DNS, proxy and firewall for HTTPS to the sign-in host (login.microsoftonline.com)",
+            ],
+        ),
+        TokenErrorKind::InvalidResponse => (
+            "What answers at the token endpoint is no sign-in service.",
+            Who::Operator,
+            &["look for a proxy or captive portal that answers in its place", "check the authority's URL"],
+        ),
+        TokenErrorKind::Store => (
+            "The token store cannot be read, written or locked.",
+            Who::Operator,
+            &["check that its directory exists, belongs to the user this program runs as, and is not full"],
+        ),
+        TokenErrorKind::InvalidToken | TokenErrorKind::Configuration => return None,
+    };
+    Some(
+        steps
+            .iter()
+            .fold(Remedy::new(blanks.fill(summary), who), |remedy, step| remedy.step(blanks.fill(step))),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_code_says_more_than_its_kind_and_the_log_is_named() {
+        let answer = ServerAnswer {
+            codes: vec![1, 7_000_222],
+            correlation_id: Some("5c4f".to_owned()),
+            ..ServerAnswer::default()
+        };
+        let error = TokenError::new(TokenErrorKind::ClientRefused, "refused").with_server_answer(answer);
+        let remedy = remedy(&error).unwrap();
+        assert_eq!(remedy.summary(), "The client secret has expired.");
+        assert_eq!(remedy.who(), Who::ApplicationAdministrator);
+        assert!(remedy.steps().last().unwrap().contains("Correlation ID 5c4f"), "{remedy}");
+    }
+
+    #[test]
+    fn another_source_than_a_missing_permission_leaves_it_to_the_kind() {
+        let source = std::fmt::Error;
+        let error = TokenError::with_source(TokenErrorKind::RequestRefused, "refused", source);
+        assert_eq!(remedy(&error).unwrap().who(), Who::Operator);
+    }
 }

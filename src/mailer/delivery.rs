@@ -4,6 +4,7 @@ use lettre::Address;
 use lettre::address::Envelope;
 
 use super::{Inner, SubmitOptions};
+use crate::cause::{self, ReplyCause};
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind};
 use crate::outcome::{Disposition, Refusal, Submission};
@@ -86,33 +87,43 @@ impl Inner {
         let recipients = u32::try_from(order.recipients.len()).unwrap_or(u32::MAX);
         let mut failures = 0;
         loop {
-            self.limiter.admit(recipients, deadline).await?;
-            let error = match self.attempt(order, deadline).await {
+            let ticket = self.pool.unless_closed(self.limiter.admit(recipients, deadline)).await??;
+            let outcome = self.attempt(order, deadline).await;
+            drop(ticket);
+            let error = match outcome {
                 Ok(delivery) => {
                     self.limiter.accepted();
                     return Ok(delivery);
                 }
                 Err(error) => error,
             };
-            if error.reply().is_some_and(throttles) {
+            if error.cause().is_some_and(ReplyCause::throttles) {
                 self.limiter.slow_down();
             }
             failures += 1;
-            let may_repeat = matches!(error.kind(), ErrorKind::ServerUnavailable | ErrorKind::Disconnected);
+            let may_repeat = matches!(
+                error.kind(),
+                ErrorKind::ServerUnavailable | ErrorKind::Disconnected | ErrorKind::TokenUnavailable
+            );
             let Some(wait) = self.retry.wait(failures).filter(|_| may_repeat) else { return Err(error) };
             let clock = &self.endpoint.clock;
             let next = clock.moment().after(wait.max(error.retry_after().unwrap_or_default()));
             if next >= deadline {
                 return Err(error);
             }
-            clock.sleep_until(next).await;
+            if self.pool.unless_closed(clock.sleep_until(next)).await.is_err() {
+                return Err(error); // It says more than that the mailer was closed meanwhile.
+            }
         }
     }
 
     /// Carries out one transaction on whatever connection works.
     async fn attempt(&self, order: &Order<'_>, deadline: Moment) -> Result<Delivery, Error> {
         loop {
-            let mut checkout = self.pool.checkout(deadline).await?;
+            let turn = self.pool.turn(deadline).await?;
+            // After the turn: whoever waited for it while the server said that it is too much must hear of it.
+            self.pool.unless_closed(self.limiter.resume(deadline)).await??;
+            let mut checkout = self.pool.checkout(turn, deadline).await?;
             let origin = checkout.origin;
             let result = checkout.connection.submit(order).await;
             self.pool.park(checkout);
@@ -174,27 +185,15 @@ fn is_too_many(reply: &Reply) -> bool {
         && (reply.enhanced() == Some(TOO_MANY_RECIPIENTS) || reply.text().contains("oo many recipients"))
 }
 
-/// Tells whether the server says that this mailbox sends too much or too fast, whoever asks.
-fn throttles(reply: &Reply) -> bool {
-    const RATE_LIMITS: std::ops::RangeInclusive<u16> = 500..=699;
-    match (reply.code(), reply.enhanced()) {
-        (432, _) => true,
-        (400..500, Some(EnhancedStatusCode { class: 4, subject: 7, detail }))
-            if RATE_LIMITS.contains(&detail) =>
-        {
-            true
-        }
-        (400..500, _) => reply.text().contains("submission rate"),
-        _ => false,
-    }
-}
-
 /// Tells whether an idle connection turned out to be closed before the server accepted anything.
 fn is_stale(undelivered: &Undelivered) -> bool {
-    let Undelivered { failure: Failure { phase: _, cause }, recipients, certainty } = undelivered;
+    let Undelivered { failure: Failure { phase, cause }, recipients, certainty } = undelivered;
     let closed = match cause {
         Cause::Closed(_) => true,
-        Cause::Refused(reply) => reply.code() == 421 && !throttles(reply),
+        Cause::Refused(reply) => {
+            let finding = cause::classify(*phase, reply);
+            reply.code() == 421 && !finding.is_some_and(|finding| finding.cause.throttles())
+        }
         _ => false,
     };
     closed && recipients.is_empty() && *certainty == Certainty::NotDelivered

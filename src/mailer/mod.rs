@@ -1,25 +1,35 @@
 //! The mailer: carries submissions over the pool's connections and says what became of each. Parses nothing.
 
+mod batch;
 mod delivery;
+mod settings;
 
 use std::fmt;
 use std::sync::Arc;
 
+use futures_core::Stream;
 use lettre::address::Envelope;
 use lettre::message::{Mailbox, header::ContentType};
 use lettre::{AsyncTransport, Message};
 
 use crate::authentication::{Authentication, Method};
 use crate::clock::{Clock, Moment};
-use crate::config::{ConfigError, ConfigProblem, MailServerConfig, Problems, Tls};
-use crate::error::Error;
+use crate::config::{
+    AuthenticationMethod, ConfigError, ConfigProblem, MailProvider, MailServerConfig, Problems, Tls,
+};
+use crate::error::{Circumstances, Error};
 use crate::limits::Limiter;
+use crate::office365::basic_authentication_retirement;
 use crate::outcome::Submission;
 use crate::pool::{Pool, PoolStatus};
 use crate::retry::RetryPolicy;
 use crate::smtp::connection::Endpoint;
 use crate::smtp::{Dsn, RecipientPolicy};
 use crate::token::TokenCache;
+
+pub use batch::{Batch, BatchProgress, IntoSubmission};
+
+use settings::SignIn;
 
 /// Sends messages through one mailbox; cheap to clone, clones share connections and tokens.
 ///
@@ -31,7 +41,7 @@ use crate::token::TokenCache;
 /// let mailer = Mailer::builder(profile).authentication(Authentication::basic("secret")).build()?;
 /// let submission = mailer.submit(&message).await?;
 /// for refusal in submission.refused() {
-///     eprintln!("{}: {}", refusal.recipient(), refusal.reply());
+///     eprintln!("refused {refusal}");
 /// }
 /// # Ok(())
 /// # }
@@ -42,6 +52,7 @@ pub struct Mailer(Arc<Inner>);
 struct Inner {
     endpoint: Endpoint,
     pool: Pool,
+    method: AuthenticationMethod,
     limiter: Limiter,
     retry: RetryPolicy,
 }
@@ -87,7 +98,7 @@ impl SubmitOptions {
 #[derive(Debug)]
 pub struct MailerBuilder {
     config: MailServerConfig,
-    authentication: Option<Authentication>,
+    authentication: Option<SignIn>,
     clock: Clock,
     retry: RetryPolicy,
 }
@@ -96,7 +107,7 @@ impl MailerBuilder {
     /// Sets how to sign in. Required.
     #[must_use]
     pub fn authentication(mut self, authentication: Authentication) -> Self {
-        self.authentication = Some(authentication);
+        self.authentication = Some(SignIn::Ready(authentication));
         self
     }
 
@@ -121,12 +132,14 @@ impl MailerBuilder {
     pub fn build(self) -> Result<Mailer, ConfigError> {
         let Self { config, authentication, clock, retry } = self;
         let mut problems = Problems::default();
-        if authentication.is_none() {
-            problems.push(ConfigProblem::new(
-                "authentication",
-                "say how to sign in: `Authentication::oauth` or `::basic`",
-            ));
-        }
+        let authentication = match authentication {
+            Some(sign_in) => sign_in.complete(&config, &clock, &mut problems),
+            None => {
+                let mend = "say how to sign in: `Authentication::oauth` or `Authentication::basic`";
+                problems.push(ConfigProblem::new("authentication", mend));
+                None
+            }
+        };
         let oauth = authentication.as_ref().is_some_and(|how| matches!(how.0, Method::OAuth(_)));
         if oauth && config.tls() == Tls::LoopbackPlaintext {
             problems.push(
@@ -142,11 +155,12 @@ impl MailerBuilder {
             problems.push(ConfigProblem::new("tls", format!("TLS cannot be set up: {error}")));
         }
         let (authentication, tls) = problems.finish(authentication.zip(tls.ok()))?;
+        let method = authentication.method();
         let authentication = cached(authentication, &config, &clock);
         let limiter = Limiter::new(config.limits(), clock.clone());
         let endpoint = Endpoint::new(config, tls, clock);
         let pool = Pool::new(endpoint.clone(), authentication);
-        Ok(Mailer(Arc::new(Inner { endpoint, pool, limiter, retry })))
+        Ok(Mailer(Arc::new(Inner { endpoint, pool, method, limiter, retry })))
     }
 }
 
@@ -217,7 +231,63 @@ impl Mailer {
         message: &[u8],
         options: &SubmitOptions,
     ) -> Result<Submission, Error> {
-        self.0.deliver(envelope, message, options).await
+        let result = self.0.deliver(envelope, message, options).await;
+        result.map_err(|error| self.0.explained(error, envelope.from()))
+    }
+
+    /// Returns what works now and needs the administrator's attention all the same, in sentences.
+    ///
+    /// ```
+    /// use smtp_oauth::{Authentication, Mailer, Office365Profile};
+    ///
+    /// let profile = Office365Profile::builder().username("svc-mail@contoso.com").build()?;
+    /// let mailer = Mailer::builder(profile).authentication(Authentication::basic("secret")).build()?;
+    /// assert!(mailer.warnings()[0].contains("Basic authentication"));
+    /// # Ok::<(), smtp_oauth::ConfigError>(())
+    /// ```
+    pub fn warnings(&self) -> Vec<String> {
+        let config = self.config();
+        let mut warnings = Vec::new();
+        let MailProvider::Exchange(_) = config.provider() else { return warnings };
+        if self.0.method == AuthenticationMethod::Basic {
+            warnings.push(basic_authentication_retirement().to_owned());
+        }
+        if config.sends_as_other() {
+            warnings.push(format!(
+                "{} sends as {}, for which it needs the permission Send As",
+                config.username(),
+                config.sender().email,
+            ));
+        }
+        warnings
+    }
+
+    /// Submits every message of a stream, as many at a time as there may be connections.
+    ///
+    /// Yields what became of each as soon as that is known, with its number in the stream, from 0. Takes the next message
+    /// from the stream only when one is done, so memory holds no more than those under way. One that fails does not stop
+    /// the others.
+    ///
+    /// ```
+    /// use smtp_oauth::{Mailer, lettre::Message};
+    ///
+    /// async fn send_all(mailer: &Mailer, messages: impl futures_core::Stream<Item = Message>) {
+    ///     let mut batch = mailer.submit_all(messages);
+    ///     while let Some((number, result)) = batch.next().await {
+    ///         if let Err(error) = result {
+    ///             eprintln!("message {number}: {error} ({:?})", batch.progress());
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the batch drops the submissions under way, as for [`submit`](Self::submit).
+    pub fn submit_all<S>(&self, messages: S) -> Batch<S>
+    where
+        S: Stream<Item: IntoSubmission>,
+    {
+        Batch::new(self.clone(), messages)
     }
 
     /// Returns how the connections are used at the moment.
@@ -244,7 +314,8 @@ impl Mailer {
     /// # Cancellation
     /// A dropped future closes the connection.
     pub async fn verify(&self) -> Result<(), Error> {
-        let checkout = self.0.pool.checkout_new(self.0.deadline()).await?;
+        let checkout = self.0.pool.checkout_new(self.0.deadline()).await;
+        let checkout = checkout.map_err(|error| self.0.explained(error, None))?;
         checkout.connection.quit().await;
         Ok(())
     }
@@ -269,7 +340,35 @@ impl Mailer {
     }
 }
 
+/// What a diagnosis needs to walk the same way.
+impl Mailer {
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.0.endpoint
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.0.pool
+    }
+
+    pub(crate) fn authentication(&self) -> &Method {
+        self.0.pool.authentication()
+    }
+
+    pub(crate) fn method(&self) -> AuthenticationMethod {
+        self.0.method
+    }
+
+    pub(crate) fn explained(&self, error: Error, sender: Option<&lettre::Address>) -> Error {
+        self.0.explained(error, sender)
+    }
+}
+
 impl Inner {
+    /// Adds to an error what its remedy needs to know.
+    fn explained(&self, error: Error, sender: Option<&lettre::Address>) -> Error {
+        error.with_circumstances(Circumstances::new(&self.endpoint.config, self.method, sender))
+    }
+
     fn deadline(&self) -> Moment {
         self.endpoint.clock.moment().after(self.endpoint.config.timeouts().total())
     }
@@ -317,7 +416,7 @@ impl AsyncTransport for Mailer {
 
 impl fmt::Debug for Mailer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { endpoint, pool: _, limiter: _, retry: _ } = &*self.0;
+        let Inner { endpoint, pool: _, method: _, limiter: _, retry: _ } = &*self.0;
         f.debug_struct("Mailer")
             .field("host", &endpoint.config.host())
             .field("port", &endpoint.config.port())

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use time::OffsetDateTime;
 use url::{Host, Url};
 
+use super::assertion::ClientAssertion;
 use super::error::Classify;
+use super::expiry::{Expiring, ExpiryWatch};
 use super::http::HttpClient;
 use crate::clock::Clock;
 use crate::tls::TlsSettings;
@@ -39,6 +42,7 @@ struct Inner {
     clock: Clock,
     deadline: Duration,
     classify: Classify,
+    expiry: ExpiryWatch,
 }
 
 /// Where people sign in; empty for clients that only refresh.
@@ -59,24 +63,36 @@ pub enum ClientAuthentication {
     Post(SecretString),
     /// The secret in the `Authorization` header, form-encoded first (`client_secret_basic`, RFC 6749 §2.3.1).
     Basic(SecretString),
+    /// A signed assertion, or a token of another issuer (`private_key_jwt`, RFC 7523 §2.2).
+    PrivateKeyJwt(ClientAssertion),
 }
 
 impl ClientAuthentication {
     pub(super) fn secret(&self) -> Option<&SecretString> {
         match self {
-            Self::None => None,
+            Self::None | Self::PrivateKeyJwt(_) => None,
             Self::Post(secret) | Self::Basic(secret) => Some(secret),
+        }
+    }
+
+    fn expiring(&self) -> Option<Expiring> {
+        match self {
+            Self::None | Self::Post(_) | Self::Basic(_) => None,
+            Self::PrivateKeyJwt(assertion) => {
+                Some(Expiring { what: "client certificate", at: assertion.expires_at()? })
+            }
         }
     }
 }
 
 impl fmt::Debug for ClientAuthentication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Post(_) => "Post([redacted])",
-            Self::Basic(_) => "Basic([redacted])",
-        })
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Post(_) => f.write_str("Post([redacted])"),
+            Self::Basic(_) => f.write_str("Basic([redacted])"),
+            Self::PrivateKeyJwt(assertion) => f.debug_tuple("PrivateKeyJwt").field(assertion).finish(),
+        }
     }
 }
 
@@ -93,6 +109,7 @@ impl Client {
             clock: Clock::system(),
             deadline: Duration::from_secs(30),
             classify: |_| None,
+            expiring: None,
         }
     }
 
@@ -135,12 +152,30 @@ impl Client {
     pub(crate) fn classify(&self) -> Classify {
         self.0.classify
     }
+
+    pub(super) fn expiry(&self) -> &ExpiryWatch {
+        &self.0.expiry
+    }
+
+    /// Returns until when the client's secret or certificate works, where that is known.
+    pub fn credential_expiry(&self) -> Option<OffsetDateTime> {
+        self.expiry().expiring().map(|expiring| expiring.at)
+    }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { token_endpoint, sign_in, client_id, authentication, http, clock, deadline, classify: _ } =
-            &*self.0;
+        let Inner {
+            token_endpoint,
+            sign_in,
+            client_id,
+            authentication,
+            http,
+            clock,
+            deadline,
+            classify: _,
+            expiry,
+        } = &*self.0;
         f.debug_struct("Client")
             .field("token_endpoint", &token_endpoint.as_str())
             .field("sign_in", sign_in)
@@ -149,6 +184,7 @@ impl fmt::Debug for Client {
             .field("http", http)
             .field("clock", clock)
             .field("deadline", deadline)
+            .field("expiry", expiry)
             .finish()
     }
 }
@@ -166,6 +202,7 @@ pub struct ClientBuilder {
     clock: Clock,
     deadline: Duration,
     classify: Classify,
+    expiring: Option<Expiring>,
 }
 
 impl ClientBuilder {
@@ -216,13 +253,29 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets until when the client secret works; a certificate is read for it.
+    pub(crate) fn expiring(mut self, expiring: Option<Expiring>) -> Self {
+        self.expiring = expiring;
+        self
+    }
+
     /// Checks the settings and makes the client.
     ///
     /// # Errors
     /// [`ClientError`] for an endpoint that secrets must not be sent to, an empty client id, or no usable HTTP client.
     pub fn build(self) -> Result<Client, ClientError> {
-        let Self { token_endpoint, sign_in, client_id, authentication, http, tls, clock, deadline, classify } =
-            self;
+        let Self {
+            token_endpoint,
+            sign_in,
+            client_id,
+            authentication,
+            http,
+            tls,
+            clock,
+            deadline,
+            classify,
+            expiring,
+        } = self;
         if !is_trustworthy(&token_endpoint) {
             return Err(ClientError::Endpoint {
                 host: token_endpoint.host_str().unwrap_or_default().to_owned(),
@@ -243,6 +296,8 @@ impl ClientBuilder {
             Some(http) => http,
             None => default_http(&tls, &token_endpoint)?,
         };
+        let expiry = ExpiryWatch::new(expiring.or_else(|| authentication.expiring()));
+        expiry.check(&clock, &client_id);
         Ok(Client(Arc::new(Inner {
             token_endpoint,
             sign_in,
@@ -252,6 +307,7 @@ impl ClientBuilder {
             clock,
             deadline,
             classify,
+            expiry,
         })))
     }
 }
@@ -289,7 +345,7 @@ pub(crate) fn is_trustworthy(url: &Url) -> bool {
     plain && (url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url))) && url.has_host()
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
@@ -299,7 +355,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 #[cfg(feature = "reqwest")]
-fn default_http(tls: &TlsSettings, endpoint: &Url) -> Result<Arc<dyn HttpClient>, ClientError> {
+pub(super) fn default_http(tls: &TlsSettings, endpoint: &Url) -> Result<Arc<dyn HttpClient>, ClientError> {
     use super::transport::{Route, Transport};
 
     let route = if is_loopback(endpoint) { Route::Direct } else { Route::System };
@@ -310,7 +366,7 @@ fn default_http(tls: &TlsSettings, endpoint: &Url) -> Result<Arc<dyn HttpClient>
 }
 
 #[cfg(not(feature = "reqwest"))]
-fn default_http(_tls: &TlsSettings, _endpoint: &Url) -> Result<Arc<dyn HttpClient>, ClientError> {
+pub(super) fn default_http(_tls: &TlsSettings, _endpoint: &Url) -> Result<Arc<dyn HttpClient>, ClientError> {
     Err(ClientError::NoHttpClient)
 }
 

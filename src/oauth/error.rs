@@ -64,6 +64,12 @@ pub(super) struct Failure {
 }
 
 impl Attempt<'_> {
+    /// The same attempt with one more secret in its request.
+    pub(super) fn hiding<'b>(&'b self, secret: Option<&'b str>) -> Attempt<'b> {
+        let secrets = self.secrets.iter().copied().chain(secret).collect();
+        Attempt { grant: self.grant, host: self.host, secrets, classify: self.classify }
+    }
+
     /// Maps every way in which the `oauth2` crate can fail.
     pub(super) fn failure(
         &self,

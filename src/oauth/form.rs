@@ -30,15 +30,23 @@ impl Client {
         parameters: &[(&str, &str)],
         attempt: &Attempt<'_>,
     ) -> Answered<T> {
+        self.expiry().check(self.clock(), self.client_id());
+        let unsent =
+            |error: TokenError| Answered { result: Err(error.into()), exchange: Exchange::default() };
         let request = match self.form(endpoint, parameters) {
             Ok(request) => request,
-            Err(error) => return Answered { result: Err(error.into()), exchange: Exchange::default() },
+            Err(error) => return unsent(error),
         };
-        let tap = Tap::new(Arc::clone(self.http()), self.clock().clone());
+        let assertion = match self.assertion().await {
+            Ok(assertion) => assertion,
+            Err(error) => return unsent(error),
+        };
+        let attempt = attempt.hiding(assertion.as_ref().map(ExposeSecret::expose_secret));
+        let tap = Tap::new(Arc::clone(self.http()), self.clock().clone()).with_assertion(assertion.clone());
         let response = tap.call(request).await;
         let exchange = tap.exchange();
         let result = match response {
-            Ok(response) => read(&response, attempt, &exchange).map_err(Failure::from),
+            Ok(response) => read(&response, &attempt, &exchange).map_err(Failure::from),
             Err(error) => Err(attempt.unanswered(error, &exchange)),
         };
         Answered { result, exchange }
@@ -51,7 +59,7 @@ impl Client {
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         match self.authentication() {
-            ClientAuthentication::None => {
+            ClientAuthentication::None | ClientAuthentication::PrivateKeyJwt(_) => {
                 form.append_pair("client_id", self.client_id());
             }
             ClientAuthentication::Post(secret) => {

@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use super::assertion::Audience;
 use super::client::{Client, ClientAuthentication};
 use super::error::{Attempt, ErrorBody, Failure};
 use super::tap::{Exchange, Tap, TapError};
@@ -83,6 +84,7 @@ pub(super) struct Granted {
 impl Client {
     /// Asks for tokens: at most three times, within the deadline, again only where nothing can have happened.
     pub(super) async fn obtain(&self, grant: &impl Grant) -> Result<Granted, TokenError> {
+        self.expiry().check(self.clock(), self.client_id());
         let deadline = self.clock().moment().after(self.deadline());
         match self.clock().until(deadline, self.repeat(grant, deadline)).await {
             Ok(result) => result,
@@ -107,14 +109,27 @@ impl Client {
     }
 
     async fn send_once<G: Grant>(&self, grant: &G) -> Result<Granted, Failure> {
-        let attempt = self.attempt(grant);
-        let tap = Tap::new(self.http().clone(), self.clock().clone());
+        let assertion = self.assertion().await?;
+        let mut attempt = self.attempt(grant);
+        attempt.secrets.extend(assertion.as_ref().map(ExposeSecret::expose_secret));
+        let tap = Tap::new(self.http().clone(), self.clock().clone()).with_assertion(assertion.clone());
         // Counted from before the request, so that a slow answer does not stretch the token's life.
         let asked_at = self.clock().now();
         let response = grant.send(&self.wire(), &tap).await;
         let exchange = tap.exchange();
         let response = response.map_err(|error| attempt.failure(error, &exchange))?;
         attempt.granted(&response, &exchange, asked_at).map_err(Failure::from)
+    }
+
+    /// Made anew for each request: a server accepts an assertion once.
+    pub(super) async fn assertion(&self) -> Result<Option<SecretString>, TokenError> {
+        let ClientAuthentication::PrivateKeyJwt(assertion) = self.authentication() else { return Ok(None) };
+        let audience = Audience {
+            token_endpoint: self.token_endpoint().as_str(),
+            client_id: self.client_id(),
+            now: self.clock().now(),
+        };
+        assertion.assert(&audience).await.map(Some)
     }
 
     fn attempt<'a, G: Grant>(&'a self, grant: &'a G) -> Attempt<'a> {
@@ -130,7 +145,9 @@ impl Client {
         let endpoint = oauth2::TokenUrl::from_url(self.token_endpoint().clone());
         let auth_type = match self.authentication() {
             ClientAuthentication::Basic(_) => AuthType::BasicAuth,
-            ClientAuthentication::None | ClientAuthentication::Post(_) => AuthType::RequestBody,
+            ClientAuthentication::None
+            | ClientAuthentication::Post(_)
+            | ClientAuthentication::PrivateKeyJwt(_) => AuthType::RequestBody,
         };
         let client = oauth2::Client::new(client_id).set_auth_type(auth_type).set_token_uri(endpoint);
         match self.authentication().secret() {

@@ -1,16 +1,22 @@
 //! Grants of any OAuth 2.0 server (RFC 6749), over the `oauth2` crate. Knows nothing of Microsoft and nothing of SMTP.
 
+mod assertion;
 mod authorization_code;
 mod callback;
+mod certificate;
 mod client;
+mod client_credentials;
 mod device;
 mod device_poll;
+mod discovery;
 mod error;
+mod expiry;
 mod form;
 mod grant;
 mod http;
 mod id_token;
 mod loopback;
+mod metadata;
 mod pending;
 mod refresh;
 mod resource;
@@ -20,14 +26,20 @@ mod tap;
 #[cfg(feature = "reqwest")]
 mod transport;
 
+pub use self::assertion::{AssertionFuture, AssertionKey, AssertionSigner, ClientAssertion};
 pub use self::authorization_code::{AuthorizationCode, Prompt};
+pub use self::certificate::{CertificateError, ClientCertificate};
 pub use self::client::{Client, ClientAuthentication, ClientBuilder, ClientError};
 pub use self::device::{DeviceCode, DeviceEvent, DeviceSignIn};
+pub use self::discovery::{Discovery, DiscoveryError};
 pub use self::http::{HttpClient, HttpError, HttpErrorKind, HttpFuture, HttpRequest, HttpResponse};
 pub use self::id_token::IdToken;
 pub use self::loopback::LoopbackSignIn;
+pub use self::metadata::ServerMetadata;
 pub use self::pending::PendingSignIn;
+pub use self::refresh::KeepAlive;
 pub use self::scope::MissingScope;
 pub use self::signed_in::{AccountMismatch, SignedIn};
 
 pub(crate) use self::callback::Callback;
+pub(crate) use self::expiry::Expiring;

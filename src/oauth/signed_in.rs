@@ -124,9 +124,10 @@ impl Client {
             tokens = tokens.with_account(account);
         }
         // Under the lock, so that no refresh of the token before writes it back over this one.
-        let _lock = store.lock().await?;
-        store.save(&tokens).await?;
-        Ok(signed_in)
+        let lock = store.lock().await?;
+        let saved = store.save(&tokens).await;
+        lock.release().await;
+        saved.map(|()| signed_in)
     }
 
     fn read_id_token(

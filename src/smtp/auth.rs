@@ -1,19 +1,21 @@
 //! The AUTH command (RFC 4954): one mechanism, one try, the server's reasons kept.
 
+use std::collections::HashSet;
+
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
 use super::connection::Connection;
 use super::failure::{Cause, Failure, ReplyFault};
 use super::phase::Phase;
-use super::reply::Reply;
+use super::reply::{self, Reply};
 use super::sasl::{self, Credentials, Line, Mechanism};
 use crate::config::InitialResponse;
 
 /// RFC 4954 §4: an AUTH line, with its CRLF, that is longer must send the response on a line of its own.
 const LONGEST_AUTH_LINE: usize = 512;
 
-/// Shorter words of a reply are never taken for an echo of a secret.
+/// Shorter runs of a reply are never taken for an echo of a part of a secret.
 const SHORTEST_ECHO: usize = 8;
 
 impl Connection {
@@ -115,16 +117,17 @@ fn without_echo(
     let secret = match credentials {
         Credentials::Bearer { token, .. } | Credentials::Password(token) => token.expose_secret(),
     };
-    let lines: Vec<&str> = responses.iter().filter_map(|line| std::str::from_utf8(line).ok()).collect();
-    let is_secret = |word: &str| {
-        let echoes = |text: &str| word.len() >= SHORTEST_ECHO && (text.contains(word) || word.contains(text));
-        word != username && (echoes(secret) || lines.iter().any(|line| echoes(line)))
-    };
-    if let Cause::AuthRefused { reply, challenge } = &mut failure.cause {
-        reply.redact(secret, is_secret);
-        if challenge.as_deref().is_some_and(|challenge| challenge.contains(secret)) {
-            *challenge = Some("[redacted]".to_owned());
-        }
+    let Cause::AuthRefused { reply, challenge } = &mut failure.cause else { return failure };
+    let lines = responses.iter().map(|line| line.as_slice());
+    // Any run counts, since a server may cut the echo anywhere and glue it to words of its own. Looked up in a set, so
+    // that a reply made to be searched slowly is not.
+    let runs: HashSet<&[u8]> =
+        lines.chain([secret.as_bytes()]).flat_map(|text| text.windows(SHORTEST_ECHO)).collect();
+    let is_secret =
+        |word: &str| word != username && word.as_bytes().windows(SHORTEST_ECHO).any(|run| runs.contains(run));
+    reply.redact(secret, is_secret);
+    if let Some(challenge) = challenge {
+        reply::redact(challenge, secret, &is_secret);
     }
     failure
 }

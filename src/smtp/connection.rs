@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use super::capabilities::Capabilities;
 use super::command;
+use super::facts::{Observer, TlsFacts};
 use super::failure::{Cause, Failure, ReplyFault};
 use super::phase::Phase;
 use super::reply::Reply;
@@ -35,11 +36,29 @@ pub(crate) struct Endpoint {
     pub(crate) clock: Clock,
     /// The server offers CHUNKING and was found not to know BDAT.
     no_chunks: Arc<AtomicBool>,
+    observer: Observer,
 }
 
 impl Endpoint {
     pub(crate) fn new(config: MailServerConfig, tls: Arc<ClientConfig>, clock: Clock) -> Self {
-        Self { config: Arc::new(config), tls, clock, no_chunks: Arc::default() }
+        Self {
+            config: Arc::new(config),
+            tls,
+            clock,
+            no_chunks: Arc::default(),
+            observer: Observer::default(),
+        }
+    }
+
+    /// Returns the same endpoint, with somebody who wants to know how its connections are opened.
+    pub(crate) fn observed_by(&self, observer: Observer) -> Self {
+        Self { observer, ..self.clone() }
+    }
+
+    /// Notes the end of a phase that began at `started`.
+    fn note(&self, phase: Phase, started: Moment) {
+        let took = self.clock.moment().since(started);
+        self.observer.note(|facts| facts.phases.push((phase, took)));
     }
 
     /// Tells whether messages go by DATA although the server offers CHUNKING.
@@ -50,6 +69,26 @@ impl Endpoint {
     /// Sends by DATA from now on.
     pub(super) fn avoid_chunks(&self) {
         self.no_chunks.store(true, Ordering::Relaxed);
+    }
+
+    /// Runs one step within `limit`, and not beyond `deadline`.
+    async fn within<F: Future>(
+        &self,
+        phase: Phase,
+        limit: Duration,
+        deadline: Moment,
+        step: F,
+    ) -> Result<F::Output, Failure> {
+        let until = self.clock.moment().after(limit).min(deadline);
+        self.clock.until(until, step).await.map_err(|_| self.late(phase, limit, deadline))
+    }
+
+    /// Says which of the two limits was over.
+    fn late(&self, phase: Phase, limit: Duration, deadline: Moment) -> Failure {
+        match self.clock.moment() >= deadline {
+            true => Failure::new(phase, Cause::Overdue(self.config.timeouts().total())),
+            false => Failure::new(phase, Cause::Timeout(limit)),
+        }
     }
 }
 
@@ -63,6 +102,8 @@ pub(crate) struct Connection {
     pub(super) owed: u32,
     /// When the submission that uses this connection must be over.
     deadline: Moment,
+    /// The connection may have been closed meanwhile: no message is sent before the server has answered.
+    pub(super) doubtful: bool,
     /// A transaction was begun and not brought to its end.
     pub(super) in_transaction: bool,
 }
@@ -74,22 +115,42 @@ impl Connection {
     /// A dropped future closes the connection.
     pub(crate) async fn open(endpoint: Endpoint, deadline: Moment) -> Result<Self, Failure> {
         let config = endpoint.config.clone();
-        let tcp = connect(&endpoint).await?;
+        let tcp = connect(&endpoint, deadline).await?;
         let peer = tcp.peer_addr().map_err(|error| Failure::new(Phase::Connect, Cause::Network(error)))?;
         let transport: Box<dyn Transport> = match config.tls() {
-            Tls::Implicit => handshake(&endpoint, Box::new(tcp)).await?,
+            Tls::Implicit => handshake(&endpoint, deadline, Box::new(tcp)).await?,
             Tls::StartTls | Tls::LoopbackPlaintext => Box::new(tcp),
         };
         let stream = GuardedStream::new(transport, peer);
-        let (lettre, hello) = greet(&endpoint, &stream).await?;
+        let started = endpoint.clock.moment();
+        let (lettre, hello) = greet(&endpoint, deadline, &stream).await?;
+        endpoint.note(Phase::Ehlo, started);
         stream.set_after_refusal(AfterRefusal::Continue);
         let capabilities = Capabilities::from_reply(&hello);
-        let mut connection =
-            Self { endpoint, stream, capabilities, lettre, owed: 0, deadline, in_transaction: false };
+        let mut connection = Self {
+            endpoint,
+            stream,
+            capabilities,
+            lettre,
+            owed: 0,
+            deadline,
+            doubtful: false,
+            in_transaction: false,
+        };
         if config.tls() == Tls::StartTls {
             connection.start_tls().await?;
         }
+        let offered = connection.capabilities.clone();
+        connection.endpoint.observer.note(|facts| facts.offered = Some(offered));
         Ok(connection)
+    }
+
+    /// Says that the connection was idle for so long that the server may have closed it.
+    ///
+    /// The next message then waits until the server has accepted somebody. Sent along in one flight it would be lost
+    /// with the connection, and nobody could say whether the server had it.
+    pub(crate) fn set_doubtful(&mut self) {
+        self.doubtful = true;
     }
 
     /// Sets when everything that follows must be over, whatever the limits of the phases are.
@@ -114,10 +175,13 @@ impl Connection {
         self.is_clean() && matches!(self.stream.unread().await, Ok(0))
     }
 
-    /// Says QUIT and waits a moment for the answer; errors do not matter any more.
+    /// Says QUIT and waits a moment for the answer and the server's close; errors do not matter any more.
     pub(crate) async fn quit(mut self) {
-        if self.is_clean() {
-            let _ = self.command(Phase::Quit, b"QUIT\r\n", LAST_WORDS).await;
+        let clock = self.endpoint.clock.clone();
+        self.deadline = clock.moment().after(LAST_WORDS);
+        if self.is_clean() && self.command(Phase::Quit, b"QUIT\r\n", LAST_WORDS).await.is_ok() {
+            // RFC 5321 §4.1.1.10: the server closes first, and has then stopped counting this connection.
+            let _ = clock.until(self.deadline, self.lettre.read_response()).await;
         }
         self.stream.close();
     }
@@ -141,7 +205,7 @@ impl Connection {
             Err(error) => return fail(Cause::Closed(Some(error))),
         }
         let plain = self.stream.take_transport().ok_or(Failure::new(Phase::StartTls, Cause::Closed(None)))?;
-        let encrypted = handshake(&self.endpoint, plain).await?;
+        let encrypted = handshake(&self.endpoint, self.deadline, plain).await?;
         self.stream.put_transport(encrypted);
 
         // RFC 3207 §4.2: what the server said before TLS does not count.
@@ -170,7 +234,7 @@ impl Connection {
         clock
             .until(deadline, write_all(&self.stream, line))
             .await
-            .map_err(|_| Failure::new(phase, Cause::Timeout(limit)))?
+            .map_err(|_| self.endpoint.late(phase, limit, self.deadline))?
             .map_err(|error| Failure::from_io(phase, error))?;
         self.read_until(phase, deadline, limit).await
     }
@@ -191,7 +255,7 @@ impl Connection {
         let outcome = clock
             .until(deadline, self.lettre.read_response())
             .await
-            .map_err(|_| Failure::new(phase, Cause::Timeout(limit)))?;
+            .map_err(|_| self.endpoint.late(phase, limit, self.deadline))?;
         // lettre calls a refusal an error and drops its lines; the stream's copy says what came.
         let reply = self.stream.take_reply().ok_or_else(|| Failure::from_lettre(phase, outcome.err()))?;
         self.owed = self.owed.saturating_sub(1);
@@ -209,13 +273,12 @@ impl Connection {
         bytes: &[u8],
         stall: Duration,
     ) -> Result<(), Failure> {
-        let clock = self.endpoint.clock.clone();
         let mut rest = bytes;
         while !rest.is_empty() {
-            let written = clock
-                .until(self.until(stall), self.stream.write(rest))
-                .await
-                .map_err(|_| Failure::new(phase, Cause::Timeout(stall)))?
+            let written = self
+                .endpoint
+                .within(phase, stall, self.deadline, self.stream.write(rest))
+                .await?
                 .and_then(|count| if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) })
                 .map_err(|error| Failure::from_io(phase, error))?;
             rest = rest.get(written..).unwrap_or_default();
@@ -225,11 +288,9 @@ impl Connection {
 
     /// Sends what is still buffered, giving up after `stall`.
     pub(super) async fn flush(&mut self, phase: Phase, stall: Duration) -> Result<(), Failure> {
-        let clock = self.endpoint.clock.clone();
-        clock
-            .until(self.until(stall), self.stream.flush())
-            .await
-            .map_err(|_| Failure::new(phase, Cause::Timeout(stall)))?
+        self.endpoint
+            .within(phase, stall, self.deadline, self.stream.flush())
+            .await?
             .map_err(|error| Failure::from_io(phase, error))
     }
 
@@ -288,16 +349,21 @@ async fn write_all(stream: &GuardedStream, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Resolves the name and connects to the first address that answers.
-async fn connect(endpoint: &Endpoint) -> Result<TcpStream, Failure> {
+async fn connect(endpoint: &Endpoint, deadline: Moment) -> Result<TcpStream, Failure> {
     let Endpoint { config, clock, .. } = endpoint;
     let limit = config.timeouts().connect();
-    let deadline = clock.moment().after(limit);
-    let timeout = |phase| Failure::new(phase, Cause::Timeout(limit));
+    let started = clock.moment();
+    let until = started.after(limit).min(deadline);
+    let timeout = |phase| endpoint.late(phase, limit, deadline);
     let addresses = clock
-        .until(deadline, tokio::net::lookup_host((config.host(), config.port())))
+        .until(until, tokio::net::lookup_host((config.host(), config.port())))
         .await
         .map_err(|_| timeout(Phase::Resolve))?
-        .map_err(|error| Failure::new(Phase::Resolve, Cause::Network(error)))?;
+        .map_err(|error| Failure::new(Phase::Resolve, Cause::Network(error)))?
+        .collect::<Vec<_>>();
+    endpoint.note(Phase::Resolve, started);
+    endpoint.observer.note(|facts| facts.addresses.clone_from(&addresses));
+    let started = clock.moment();
     let attempt = async {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in addresses {
@@ -309,32 +375,47 @@ async fn connect(endpoint: &Endpoint) -> Result<TcpStream, Failure> {
         Err(last)
     };
     let tcp = clock
-        .until(deadline, attempt)
+        .until(until, attempt)
         .await
         .map_err(|_| timeout(Phase::Connect))?
         .map_err(|error| Failure::new(Phase::Connect, Cause::Network(error)))?;
     // A pipelined group goes out in one write and must not wait for the acknowledgement of the one before.
     tcp.set_nodelay(true).map_err(|error| Failure::new(Phase::Connect, Cause::Network(error)))?;
+    endpoint.note(Phase::Connect, started);
     Ok(tcp)
 }
 
 /// Does the TLS handshake, checking the certificate against the host name of the settings.
-async fn handshake(endpoint: &Endpoint, plain: Box<dyn Transport>) -> Result<Box<dyn Transport>, Failure> {
+async fn handshake(
+    endpoint: &Endpoint,
+    deadline: Moment,
+    plain: Box<dyn Transport>,
+) -> Result<Box<dyn Transport>, Failure> {
     let Endpoint { config, tls, clock, .. } = endpoint;
     let name = ServerName::try_from(config.host().to_owned())
         .map_err(|error| Failure::new(Phase::Tls, Cause::Tls(io::Error::other(error))))?;
     let limit = config.timeouts().tls();
-    let encrypted = clock
-        .until(clock.moment().after(limit), TlsConnector::from(tls.clone()).connect(name, plain))
-        .await
-        .map_err(|_| Failure::new(Phase::Tls, Cause::Timeout(limit)))?
-        .map_err(|error| Failure::new(Phase::Tls, Cause::Tls(error)))?;
+    let started = clock.moment();
+    let encrypted = endpoint
+        .within(Phase::Tls, limit, deadline, TlsConnector::from(tls.clone()).connect(name, plain))
+        .await?
+        .map_err(|error| match error.kind() {
+            // Not a word about what did not fit: the server went away, and may be back.
+            io::ErrorKind::UnexpectedEof => Failure::new(Phase::Tls, Cause::Closed(Some(error))),
+            _ => Failure::new(Phase::Tls, Cause::Tls(error)),
+        })?;
+    endpoint.note(Phase::Tls, started);
+    endpoint.observer.note(|facts| facts.tls = Some(TlsFacts::of(encrypted.get_ref().1)));
     Ok(Box::new(encrypted))
 }
 
 /// Lets lettre read the greeting and do EHLO; returns the EHLO reply.
-async fn greet(endpoint: &Endpoint, stream: &GuardedStream) -> Result<(AsyncSmtpConnection, Reply), Failure> {
-    let Endpoint { config, clock, .. } = endpoint;
+async fn greet(
+    endpoint: &Endpoint,
+    deadline: Moment,
+    stream: &GuardedStream,
+) -> Result<(AsyncSmtpConnection, Reply), Failure> {
+    let config = &endpoint.config;
     let hello = ClientId::Domain(config.hello_name().to_owned());
     let opening = AsyncSmtpConnection::connect_with_transport(Box::new(stream.clone()), &hello);
     let mut opening = std::pin::pin!(opening);
@@ -347,16 +428,9 @@ async fn greet(endpoint: &Endpoint, stream: &GuardedStream) -> Result<(AsyncSmtp
             () = stream.reply_complete() => None,
         }
     };
-    let outcome = match clock.until(clock.moment().after(limit), greeted).await {
-        Ok(Some(outcome)) => outcome,
-        Ok(None) => {
-            let limit = config.timeouts().ehlo();
-            clock
-                .until(clock.moment().after(limit), opening)
-                .await
-                .map_err(|_| Failure::new(Phase::Ehlo, Cause::Timeout(limit)))?
-        }
-        Err(_) => return Err(Failure::new(Phase::Greeting, Cause::Timeout(limit))),
+    let outcome = match endpoint.within(Phase::Greeting, limit, deadline, greeted).await? {
+        Some(outcome) => outcome,
+        None => endpoint.within(Phase::Ehlo, config.timeouts().ehlo(), deadline, opening).await?,
     };
     let phase = if stream.replies() == 0 || refused_greeting(stream, &outcome) {
         Phase::Greeting

@@ -32,8 +32,6 @@ pub(super) struct EnvelopeReplies {
     pub(super) recipients: Vec<Reply>,
     /// `None` when DATA was not sent.
     pub(super) data: Option<Reply>,
-    /// The connection was lost after MAIL had been refused; the replies still due cannot matter.
-    pub(super) lost: bool,
 }
 
 impl EnvelopeReplies {
@@ -43,22 +41,29 @@ impl EnvelopeReplies {
 
     pub(super) fn may_proceed(&self, policy: RecipientPolicy) -> bool {
         let all = self.recipients.iter().all(Reply::is_positive);
-        self.has_recipient() && (all || policy == RecipientPolicy::AcceptSome)
+        !self.is_closing() && self.has_recipient() && (all || policy == RecipientPolicy::AcceptSome)
     }
 
     pub(super) fn is_closing(&self) -> bool {
-        self.lost
-            || [Some(&self.mail), self.data.as_ref()]
-                .into_iter()
-                .flatten()
-                .chain(&self.recipients)
-                .any(|reply| reply.code() == 421)
+        [Some(&self.mail), self.data.as_ref()]
+            .into_iter()
+            .flatten()
+            .chain(&self.recipients)
+            .any(|reply| reply.code() == 421)
     }
 
     /// Finds the reply that kept the message from being sent.
     pub(super) fn refusal(self) -> Undelivered {
-        let Self { mail, recipients, data, lost: _ } = self;
-        let refused = recipients.iter().find(|reply| !reply.is_positive()).cloned();
+        let Self { mail, recipients, data } = self;
+        let find = |wanted: fn(&Reply) -> bool| recipients.iter().find(|reply| wanted(reply));
+        let closing = find(|reply| reply.code() == 421);
+        // Of several refusals the one that may go away speaks for the message, as trying again gets further; but where
+        // all recipients must be accepted, the one that stays.
+        let refused = match recipients.iter().any(Reply::is_positive) {
+            true => find(Reply::is_permanent).or_else(|| find(Reply::is_transient)),
+            false => find(Reply::is_transient).or_else(|| find(|reply| !reply.is_positive())),
+        };
+        let refused = closing.or(refused).cloned();
         let (phase, reply) = match (mail.is_positive(), data) {
             (false, _) => (Phase::Mail, Some(mail)),
             (true, Some(data)) if recipients.iter().any(Reply::is_positive) => (Phase::Data, Some(data)),
@@ -101,10 +106,18 @@ impl Connection {
         self.owe(commands.recipients.len() + if asks_first { 1 } else { 2 });
         self.send(Phase::Mail, &group, timeouts.envelope()).await?;
         let mut replies = self.envelope_replies(commands, timeouts.envelope()).await?;
-        if !asks_first && !replies.lost {
+        if !asks_first {
             match self.read(Phase::Data, timeouts.data()).await {
                 Ok(data) => replies.data = Some(data),
-                Err(failure) => return Err(Undelivered::from(failure).with_recipients(replies.recipients)),
+                Err(failure) => {
+                    let EnvelopeReplies { mail, recipients, data: _ } = replies;
+                    return Err(Undelivered::cut_short(
+                        failure,
+                        &mail,
+                        recipients,
+                        commands.recipients.len(),
+                    ));
+                }
             }
         }
         Ok(replies)
@@ -121,13 +134,17 @@ impl Connection {
         for _ in &commands.recipients {
             match self.read(Phase::Rcpt, limit).await {
                 Ok(reply) => recipients.push(reply),
-                Err(_) if !mail.is_positive() => {
-                    return Ok(EnvelopeReplies { mail, recipients, data: None, lost: true });
+                Err(failure) => {
+                    return Err(Undelivered::cut_short(
+                        failure,
+                        &mail,
+                        recipients,
+                        commands.recipients.len(),
+                    ));
                 }
-                Err(failure) => return Err(Undelivered::from(failure).with_recipients(recipients)),
             }
         }
-        Ok(EnvelopeReplies { mail, recipients, data: None, lost: false })
+        Ok(EnvelopeReplies { mail, recipients, data: None })
     }
 
     pub(super) async fn envelope_step_by_step(
@@ -136,14 +153,17 @@ impl Connection {
     ) -> Result<EnvelopeReplies, Undelivered> {
         let limit = self.endpoint.config.timeouts().envelope();
         let mail = self.command(Phase::Mail, &commands.mail, limit).await?;
-        let mut replies = EnvelopeReplies { mail, recipients: Vec::new(), data: None, lost: false };
+        let mut replies = EnvelopeReplies { mail, recipients: Vec::new(), data: None };
         if !replies.mail.is_positive() {
             return Ok(replies);
         }
         for line in &commands.recipients {
             match self.command(Phase::Rcpt, line, limit).await {
                 Ok(reply) => replies.recipients.push(reply),
-                Err(failure) => return Err(Undelivered::from(failure).with_recipients(replies.recipients)),
+                Err(failure) => return Err(Undelivered::from(failure).after_recipients(replies.recipients)),
+            }
+            if replies.is_closing() {
+                break;
             }
         }
         Ok(replies)

@@ -21,6 +21,8 @@ pub(crate) enum Cause {
     Tls(io::Error),
     /// Nothing happened within the limit.
     Timeout(Duration),
+    /// The limit for everything together was over.
+    Overdue(Duration),
     /// The server closed the connection where a reply was due, or the connection broke.
     Closed(Option<io::Error>),
     /// What came is not an SMTP reply, or longer than one may be.

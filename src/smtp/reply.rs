@@ -68,13 +68,18 @@ impl Reply {
     /// Replaces `secret` and what `is_secret` recognises among the words of the text.
     pub(crate) fn redact(&mut self, secret: &str, is_secret: impl Fn(&str) -> bool) {
         for line in &mut self.lines {
-            if !secret.is_empty() && line.contains(secret) {
-                *line = line.replace(secret, "[redacted]");
-            }
-            if line.split(|c: char| !is_token_char(c)).any(&is_secret) {
-                *line = redact_words(line, &is_secret);
-            }
+            redact(line, secret, &is_secret);
         }
+    }
+}
+
+/// Replaces `secret` and what `is_secret` recognises among the words of `text`.
+pub(super) fn redact(text: &mut String, secret: &str, is_secret: &impl Fn(&str) -> bool) {
+    if !secret.is_empty() && text.contains(secret) {
+        *text = text.replace(secret, "[redacted]");
+    }
+    if text.split(|c: char| !is_token_char(c)).any(is_secret) {
+        *text = redact_words(text, is_secret);
     }
 }
 

@@ -1,5 +1,5 @@
-//! The guarded byte stream between lettre and the network: sits above TLS, hands lettre one line at a time, keeps a copy
-//! of every reply, and bounds what a server may send. Speaks no SMTP itself.
+//! The guarded byte stream between lettre and the network: sits above TLS, hands lettre the code of one line at a time,
+//! keeps every reply whole, and bounds what a server may send. Speaks no SMTP itself.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -20,8 +20,9 @@ use super::reply::Reply;
 const LONGEST_LINE: usize = 2048;
 const MOST_LINES: usize = 128;
 const MOST_BYTES: usize = 64 * 1024;
-/// lettre gives up on lines of 1,000 octets; it gets the start of a longer one, our copy is whole.
-const LINE_FOR_LETTRE: usize = 900;
+/// What lettre is given for the text of every line. It needs the code, and in an EHLO reply any one word; its feature
+/// `tracing` would log the text, and that may be an echo of a secret. Our copy is whole.
+const TEXT_FOR_LETTRE: &str = "-";
 
 /// What carries the bytes: a TCP socket, or TLS on one.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -173,11 +174,18 @@ impl Inner {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let written = self.transport()?.poll_write(context, bytes)?;
-        if written.is_pending() && self.incoming.len() < MOST_BYTES {
-            // A server that answers before it reads on must not be left waiting. What cannot be read shows later.
-            let _ = self.poll_fill(context);
+        if written.is_ready() {
+            return written.map(Ok);
         }
-        written.map(Ok)
+        // A server that answers before it reads on must not be left waiting. Read until nothing is there, or what comes
+        // next wakes nobody.
+        while self.incoming.len() < MOST_BYTES && self.poll_fill(context)?.is_ready() {
+            if self.ended {
+                // It will not say another word, a verdict on the rest least of all.
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+        }
+        Poll::Pending
     }
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -267,12 +275,9 @@ impl Collector {
         if self.bytes > MOST_BYTES {
             return Err(ReplyFault::TooManyBytes);
         }
-        let text = printable(text);
         let separator = if more == Completed::Reply { ' ' } else { '-' };
-        out.extend_from_slice(format!("{code:03}{separator}").as_bytes());
-        out.extend(text.bytes().take(LINE_FOR_LETTRE).filter(u8::is_ascii));
-        out.extend_from_slice(b"\r\n");
-        self.lines.push(text);
+        out.extend_from_slice(format!("{code:03}{separator}{TEXT_FOR_LETTRE}\r\n").as_bytes());
+        self.lines.push(printable(text));
         Ok(more)
     }
 }

@@ -83,6 +83,32 @@ impl Undelivered {
         Failure::new(phase, Cause::Refused(reply)).into()
     }
 
+    /// A group of commands was answered in part; a server that refuses and closes has said why in what did come.
+    pub(super) fn cut_short(failure: Failure, mail: &Reply, recipients: Vec<Reply>, asked: usize) -> Self {
+        let all_refused = recipients.len() == asked && !recipients.iter().any(Reply::is_positive);
+        let decisive = recipients.iter().find(|reply| all_refused || reply.code() == 421);
+        let refused = match (&failure.cause, decisive) {
+            (Cause::Closed(_), _) if !mail.is_positive() => Some((Phase::Mail, mail)),
+            (Cause::Closed(_), Some(reply)) => Some((Phase::Rcpt, reply)),
+            _ => None,
+        };
+        let undelivered = match refused {
+            Some((phase, reply)) => Self::refused(phase, reply.clone()),
+            None => failure.into(),
+        };
+        undelivered.with_recipients(recipients)
+    }
+
+    /// Adds the replies to RCPT. One of them may be a good-bye (RFC 5321 §3.8): then nothing behind it was taken.
+    pub(super) fn after_recipients(self, recipients: Vec<Reply>) -> Self {
+        let goodbye = recipients.iter().find(|reply| reply.code() == 421);
+        let undelivered = match (&self.failure.cause, goodbye) {
+            (Cause::Closed(_), Some(reply)) => Self::refused(Phase::Rcpt, reply.clone()),
+            _ => self,
+        };
+        undelivered.with_recipients(recipients)
+    }
+
     fn unknown(failure: Failure) -> Self {
         Self { certainty: Certainty::Unknown, ..Self::from(failure) }
     }
@@ -104,7 +130,13 @@ impl Connection {
         let Order { content, policy, .. } = order;
         let chunks = self.sends_chunks();
         let asks_first = *policy == RecipientPolicy::AllOrNothing;
-        if chunks && self.capabilities.pipelining && !asks_first && content.wire_size() <= LARGEST_UNASKED {
+        let doubtful = std::mem::take(&mut self.doubtful);
+        if chunks
+            && self.capabilities.pipelining
+            && !asks_first
+            && !doubtful
+            && content.wire_size() <= LARGEST_UNASKED
+        {
             return self.single_flight(commands, content).await;
         }
         let replies = match self.capabilities.pipelining {
@@ -124,7 +156,7 @@ impl Connection {
                 match self.command(Phase::Data, b"DATA\r\n", limit).await {
                     Ok(data) => data,
                     Err(failure) => {
-                        return Err(Undelivered::from(failure).with_recipients(replies.recipients));
+                        return Err(Undelivered::from(failure).after_recipients(replies.recipients));
                     }
                 }
             }
@@ -169,11 +201,12 @@ impl Connection {
         self.flush_and_listen(Phase::FinalReply, timeouts.body_progress()).await?;
         let replies = match self.envelope_replies(&commands, timeouts.envelope()).await {
             Ok(replies) => replies,
+            // A refusal of everybody is certain, whatever happened to the connection then.
+            Err(undelivered) if matches!(undelivered.failure.cause, Cause::Refused(_)) => {
+                return Err(undelivered);
+            }
             Err(undelivered) => return Err(Undelivered { certainty: Certainty::Unknown, ..undelivered }),
         };
-        if replies.lost {
-            return Err(replies.refusal());
-        }
         let verdict = self.read(Phase::FinalReply, timeouts.final_reply()).await;
         if !replies.has_recipient() {
             // Whatever was said about the message, or not: it has nowhere to go.
@@ -183,8 +216,7 @@ impl Connection {
             };
             return Err(replies.refusal());
         }
-        let verdict = verdict.map_err(Undelivered::unknown);
-        self.conclude_chunk(replies.recipients, verdict)
+        self.conclude_chunk(replies.recipients, verdict.map_err(Undelivered::unknown))
     }
 
     /// The message by BDAT, once the server has accepted somebody.
@@ -269,7 +301,7 @@ impl Connection {
     ) -> Result<Delivery, Undelivered> {
         let verdict = match verdict {
             Ok(verdict) => verdict,
-            Err(undelivered) => return Err(undelivered.with_recipients(recipients)),
+            Err(undelivered) => return Err(undelivered.after_recipients(recipients)),
         };
         match verdict.code() {
             421 => Err(Undelivered::refused(Phase::FinalReply, verdict).with_recipients(recipients)),
@@ -308,7 +340,7 @@ impl Connection {
         replies.refusal()
     }
 
-    async fn reset(&mut self) -> bool {
+    pub(super) async fn reset(&mut self) -> bool {
         let limit = self.endpoint.config.timeouts().envelope();
         self.command(Phase::Reset, b"RSET\r\n", limit).await.is_ok_and(|reply| reply.is_positive())
     }
@@ -332,7 +364,7 @@ impl Connection {
         stall: Duration,
     ) -> Result<(), Undelivered> {
         let Err(failure) = self.write_slowly(phase, bytes, stall).await else { return Ok(()) };
-        if matches!(failure.cause, Cause::Closed(_))
+        if matches!(failure.cause, Cause::Closed(_) | Cause::Timeout(_) | Cause::Overdue(_))
             && let Some(reply) = self.last_words(phase).await
             && !reply.is_positive()
         {

@@ -7,13 +7,17 @@ mod certificate;
 mod clock;
 mod entra;
 mod exchange;
+mod microsoft365;
+mod replies;
 mod tokens;
 
-pub use certificate::{CertificateKind, ServerCertificate, TestAuthority};
+pub use certificate::{AppCertificate, CertificateKind, ServerCertificate, TestAuthority};
 pub use clock::ManualClock;
 pub use entra::{FakeEntra, FakeEntraBuilder, ReceivedGrant, TokenFault};
 pub use exchange::{
     AuthAttempt, BodyCommand, ConnectionCounts, Extensions, FakeExchange, FakeExchangeBuilder, Fault,
     Handshake, Phase, ReceivedMessage, ReceivedRecipient, ScriptedFault, SessionRecord,
 };
+pub use microsoft365::FakeMicrosoft365;
+pub use replies::KnownReply;
 pub use tokens::{IssuedTokens, TokenVerdict};

@@ -15,6 +15,9 @@ pub enum TokenErrorKind {
     /// The authorization server does not accept the app: wrong or expired secret, unknown or disabled client
     /// (`invalid_client`, `unauthorized_client`).
     ClientRefused,
+    /// The account may not have a token: disabled, not assigned to the app, or blocked by a policy. An administrator can
+    /// change that, a new sign-in cannot.
+    AccountRefused,
     /// The authorization server does not accept the request: wrong scope, tenant or grant (`invalid_request`,
     /// `invalid_scope`).
     RequestRefused,

@@ -7,7 +7,7 @@ use oauth2::{PkceCodeChallenge, PkceCodeVerifier};
 use serde_json::json;
 use time::OffsetDateTime;
 use url::Url;
-use wiremock::ResponseTemplate;
+use wiremock::{Request, ResponseTemplate};
 
 use super::answer::with_json;
 use super::endpoint::{ReceivedGrant, State};
@@ -200,8 +200,12 @@ impl State {
     }
 
     /// Gives out a device code.
-    pub(super) fn device_code(&mut self, grant: &ReceivedGrant) -> Result<ResponseTemplate, u32> {
-        self.authenticate(grant)?;
+    pub(super) fn device_code(
+        &mut self,
+        request: &Request,
+        grant: &ReceivedGrant,
+    ) -> Result<ResponseTemplate, u32> {
+        self.authenticate(request, grant)?;
         if grant.parameter("scope").is_empty() {
             return Err(70_011);
         }

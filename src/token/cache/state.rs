@@ -117,6 +117,7 @@ impl State {
                 error.retry_after().unwrap_or_else(|| BACKOFF.wait(self.failures)).min(LONGEST_HOLD_OFF)
             }
             TokenErrorKind::ClientRefused
+            | TokenErrorKind::AccountRefused
             | TokenErrorKind::RequestRefused
             | TokenErrorKind::Configuration
             | TokenErrorKind::InvalidResponse => REFUSED_HOLD_OFF,

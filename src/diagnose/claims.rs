@@ -1,0 +1,106 @@
+//! Looks into an access token for a diagnosis only: Microsoft may change or encrypt its tokens at any time, so what is found
+//! is a hint, and what cannot be read is no fault.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::token::AccessToken;
+
+/// The claims that say why Exchange may refuse a token.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Claims {
+    aud: Option<String>,
+    scp: Option<String>,
+    roles: Vec<String>,
+    upn: Option<String>,
+}
+
+/// Says what in the token does not fit sending mail as `username`.
+pub(super) fn doubts(token: &AccessToken, username: &str) -> Vec<String> {
+    let Some(claims) = read(token.secret().expose_secret()) else { return Vec::new() };
+    let mut doubts = Vec::new();
+    if let Some(audience) = claims.aud.as_deref().filter(|audience| !is_mail_resource(audience)) {
+        doubts.push(format!(
+            "the token is for {audience}, not for Exchange Online: request the scope \
+             https://outlook.office.com/SMTP.Send, or https://outlook.office365.com/.default for an app"
+        ));
+    }
+    let scopes: Vec<_> = claims.scp.as_deref().unwrap_or_default().split(' ').collect();
+    let may_send = scopes.contains(&"SMTP.Send") || claims.roles.iter().any(|role| role == "SMTP.SendAsApp");
+    // An app under RBAC for Applications has neither; only a token of a user must have the permission.
+    if claims.scp.is_some() && !may_send {
+        doubts.push(format!("the token's permissions ({}) do not include SMTP.Send", scopes.join(" ")));
+    }
+    if let Some(account) = claims.upn.as_deref().filter(|upn| !upn.eq_ignore_ascii_case(username)) {
+        doubts.push(format!("the token is {account}'s, and the user name is {username}"));
+    }
+    doubts
+}
+
+fn read(token: &str) -> Option<Claims> {
+    let payload = token.split('.').nth(1)?;
+    let json = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?);
+    serde_json::from_slice(&json).ok()
+}
+
+fn is_mail_resource(audience: &str) -> bool {
+    // The resource's application id stands for its address in some tokens.
+    const EXCHANGE_ONLINE: &str = "00000002-0000-0ff1-ce00-000000000000";
+    let hosts = [
+        "outlook.office.com",
+        "outlook.office365.com",
+        "outlook.office365.us",
+        "outlook-dod.office365.us",
+        "partner.outlook.cn",
+    ];
+    let host = audience.trim_start_matches("https://").trim_end_matches('/');
+    hosts.contains(&host) || audience == EXCHANGE_ONLINE
+}
+
+#[cfg(test)]
+mod tests {
+    use time::{Duration, OffsetDateTime};
+
+    use super::*;
+
+    fn token(claims: &str) -> AccessToken {
+        let text = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+        AccessToken::new(text, OffsetDateTime::UNIX_EPOCH + Duration::HOUR).unwrap()
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said_and_what_cannot_be_read_is_no_fault() {
+        let fine =
+            r#"{"aud":"https://outlook.office.com","scp":"SMTP.Send User.Read","upn":"Svc@contoso.com"}"#;
+        let cases: [(&str, &[&str]); 6] = [
+            (fine, &[]),
+            (r#"{"aud":"https://outlook.office365.com/","roles":["SMTP.SendAsApp"]}"#, &[]),
+            (r#"{"aud":"https://outlook.office365.com"}"#, &[]),
+            (
+                r#"{"aud":"https://graph.microsoft.com","scp":"SMTP.Send"}"#,
+                &["is for https://graph.microsoft.com"],
+            ),
+            (
+                r#"{"aud":"https://outlook.office.com","scp":"Mail.Read"}"#,
+                &["(Mail.Read) do not include SMTP.Send"],
+            ),
+            (
+                r#"{"upn":"admin@contoso.com"}"#,
+                &["is admin@contoso.com's, and the user name is svc@contoso.com"],
+            ),
+        ];
+        for (claims, expected) in cases {
+            let doubts = doubts(&token(claims), "svc@contoso.com");
+            assert_eq!(doubts.len(), expected.len(), "{claims}: {doubts:?}");
+            for (doubt, expected) in doubts.iter().zip(expected) {
+                assert!(doubt.contains(expected), "{doubt}");
+            }
+        }
+        let opaque = AccessToken::new("EwBAAl3BAAUF", OffsetDateTime::UNIX_EPOCH).unwrap();
+        assert!(doubts(&opaque, "svc@contoso.com").is_empty());
+    }
+}

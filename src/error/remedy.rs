@@ -1,0 +1,291 @@
+//! From an error and the settings it happened with to a remedy: fills in addresses, narrows causes down. Decides no kind.
+
+use super::{Error, ErrorKind, Inner};
+use crate::cause::{Finding, ReplyCause};
+use crate::config::{AuthenticationMethod, MailServerConfig};
+use crate::entra;
+use crate::office365::basic_authentication_retirement;
+use crate::remedy::{Advice, Blanks, Remedy, Who};
+use crate::smtp::Reply;
+use crate::token::TokenError;
+
+/// What is known of the settings when an error leaves the mailer. No secrets.
+#[derive(Clone, Debug)]
+pub(crate) struct Circumstances {
+    username: String,
+    sender: String,
+    host: String,
+    method: AuthenticationMethod,
+}
+
+impl Circumstances {
+    /// `sender` is the envelope's, for a message; else the configured one counts.
+    pub(crate) fn new(
+        config: &MailServerConfig,
+        method: AuthenticationMethod,
+        sender: Option<&lettre::Address>,
+    ) -> Self {
+        Self {
+            username: config.username().to_owned(),
+            sender: sender.unwrap_or(&config.sender().email).to_string(),
+            host: config.host().to_owned(),
+            method,
+        }
+    }
+}
+
+impl Error {
+    /// Returns what can be done about it, with the addresses of the settings filled in; `{:#}` prints it.
+    ///
+    /// `None` when there is nothing to say beyond the error itself: settings that are wrong say so one by one in
+    /// [`source`](std::error::Error::source), and an unknown reply is best read as it is.
+    pub fn remedy(&self) -> Option<Remedy> {
+        let Inner { kind, reply, finding, circumstances, source, .. } = &*self.0;
+        let known = circumstances.as_ref();
+        let blanks = Blanks {
+            username: known.map(|known| known.username.as_str()),
+            sender: known.map(|known| known.sender.as_str()),
+            host: known.map(|known| known.host.as_str()),
+        };
+        if *kind == ErrorKind::Indeterminate {
+            return Some(INDETERMINATE.fill(&blanks));
+        }
+        if let Some(error) = source.as_ref().and_then(|source| source.downcast_ref::<TokenError>()) {
+            return entra::remedy_for(error, &blanks);
+        }
+        match finding {
+            Some(finding) => Some(of_reply(*finding, reply.as_ref(), known, blanks)),
+            None => of_kind(*kind, &blanks),
+        }
+    }
+}
+
+fn of_reply(
+    finding: Finding,
+    reply: Option<&Reply>,
+    known: Option<&Circumstances>,
+    blanks: Blanks<'_>,
+) -> Remedy {
+    let method = known.map(|known| known.method);
+    match (finding.cause, method) {
+        (ReplyCause::SignInRefused, Some(AuthenticationMethod::OAuth)) => TOKEN_REFUSED.fill(&blanks),
+        (ReplyCause::SignInRefused, Some(AuthenticationMethod::Basic)) => {
+            PASSWORD_REFUSED.fill(&blanks).step(basic_authentication_retirement())
+        }
+        (ReplyCause::SendAsDenied, _) => {
+            let text = reply.map(Reply::text).unwrap_or_default();
+            if let Some((account, sender)) = send_as_parties(&text) {
+                return finding.advice.fill(&Blanks {
+                    username: Some(account),
+                    sender: Some(sender),
+                    host: blanks.host,
+                });
+            }
+            if let (Some(username), Some(sender)) = (blanks.username, blanks.sender)
+                && username.eq_ignore_ascii_case(sender)
+            {
+                // The envelope is in order, so it is the message's own From.
+                return HEADER_FROM.fill(&Blanks { sender: None, ..blanks });
+            }
+            finding.advice.fill(&blanks)
+        }
+        (cause, Some(AuthenticationMethod::Basic)) if is_about_passwords(cause) => {
+            finding.advice.fill(&blanks).step(basic_authentication_retirement())
+        }
+        _ => finding.advice.fill(&blanks),
+    }
+}
+
+/// Tells whether OAuth would settle it for good.
+fn is_about_passwords(cause: ReplyCause) -> bool {
+    matches!(
+        cause,
+        ReplyCause::BasicAuthDisabled
+            | ReplyCause::BasicAuthRetired
+            | ReplyCause::SecurityDefaults
+            | ReplyCause::ConditionalAccess
+            | ReplyCause::SignInPolicy
+    )
+}
+
+/// Reads the two addresses of `SendAsDenied; A not allowed to send as B; …`.
+fn send_as_parties(text: &str) -> Option<(&str, &str)> {
+    let (before, after) = text.split_once(" not allowed to send as ")?;
+    let account = before.rsplit([' ', ';']).next()?;
+    let sender = after.split([' ', ';']).next()?;
+    let is_address = |text: &str| text.parse::<lettre::Address>().is_ok();
+    (is_address(account) && is_address(sender)).then_some((account, sender))
+}
+
+/// What can be said when no server gave a reason.
+fn of_kind(kind: ErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
+    let advice = match kind {
+        ErrorKind::Network | ErrorKind::Timeout => UNREACHABLE,
+        ErrorKind::Tls => TLS,
+        ErrorKind::StartTlsUnavailable | ErrorKind::PlaintextInjected => INTERCEPTED,
+        ErrorKind::Protocol => NOT_SMTP,
+        ErrorKind::MechanismUnavailable => NO_MECHANISM,
+        ErrorKind::Configuration
+        | ErrorKind::Disconnected
+        | ErrorKind::AuthenticationRefused
+        | ErrorKind::SignInRequired
+        | ErrorKind::TokenRefused
+        | ErrorKind::TokenUnavailable
+        | ErrorKind::ServerUnavailable
+        | ErrorKind::ServerRefused
+        | ErrorKind::SenderRefused
+        | ErrorKind::RecipientsRefused
+        | ErrorKind::MessageRefused
+        | ErrorKind::LimitReached
+        | ErrorKind::Closed
+        | ErrorKind::InsideRuntime
+        | ErrorKind::Unsendable
+        | ErrorKind::Indeterminate => return None,
+    };
+    Some(advice.fill(blanks))
+}
+
+const OAUTH: &str = "https://learn.microsoft.com/exchange/client-developer/legacy-protocols/how-to-authenticate-an-imap-pop-smtp-application-by-using-oauth";
+const TROUBLES: &str = "https://learn.microsoft.com/exchange/mail-flow-best-practices/fix-issues-with-printers-scanners-and-lob-applications-that-send-email-using-off";
+
+/// In the order of likelihood.
+const TOKEN_REFUSED: Advice = Advice {
+    who: Who::Operator,
+    summary: "Exchange Online refused the access token for {username} and does not say why; the likeliest reasons come first.",
+    steps: &[
+        "the token belongs to another account than {username}: sign in again as {username}, and enter its user principal name as user name",
+        "{username} is a shared mailbox: sign in as a licensed user who has Send As on it, and set the shared address as sender only",
+        "Authenticated SMTP is off: Set-CASMailbox -Identity '{username}' -SmtpClientAuthenticationDisabled $false",
+        "{username} has no licence with Exchange Online: Microsoft 365 admin center > Users > Active users > {username} > Licenses and apps",
+        "the token is for another service: request https://outlook.office.com/SMTP.Send (app-only: https://outlook.office365.com/.default), not a bare SMTP.Send or a Microsoft Graph scope",
+        "app-only: Get-ServicePrincipal must list the app with the Object ID from Entra admin center > Enterprise applications > (the app), not the one from App registrations; else New-ServicePrincipal -AppId <client id> -ObjectId <that id>",
+        "app-only: Add-MailboxPermission -Identity '{username}' -User <that id> -AccessRights FullAccess, then wait up to an hour",
+    ],
+    link: OAUTH,
+};
+const PASSWORD_REFUSED: Advice = Advice {
+    who: Who::Operator,
+    summary: "Exchange Online refused user name and password of {username}.",
+    steps: &[
+        "enter the password again, and the user principal name as user name",
+        "an account with multifactor authentication cannot use its password here: use OAuth 2.0",
+        "check that the account is not blocked: Microsoft 365 admin center > Users > Active users > {username}",
+        "Authenticated SMTP may be off: Set-CASMailbox -Identity '{username}' -SmtpClientAuthenticationDisabled $false",
+    ],
+    link: TROUBLES,
+};
+const HEADER_FROM: Advice = Advice {
+    who: Who::Operator,
+    summary: "The From of the message is an address that {username} is not allowed to send as.",
+    steps: &[
+        "Add-RecipientPermission -Identity '{sender}' -AccessRights SendAs -Trustee '{username}', with the message's From as <sender>",
+        "or set the From of the message to {username}; Full Access and Send on Behalf are not known to be enough over SMTP",
+    ],
+    link: "https://learn.microsoft.com/exchange/recipients-in-exchange-online/manage-permissions-for-recipients",
+};
+const INDETERMINATE: Advice = Advice {
+    who: Who::Operator,
+    summary: "The connection was lost before the server said whether it took the message.",
+    steps: &[
+        "look for the message in Sent Items of {username}, or with Exchange admin center > Mail flow > Message trace",
+        "send it again only if it is not there",
+    ],
+    link: "https://www.rfc-editor.org/rfc/rfc1047.html",
+};
+const UNREACHABLE: Advice = Advice {
+    who: Who::Operator,
+    summary: "The mail server {host} does not answer.",
+    steps: &[
+        "check host and port in the settings: Exchange Online is smtp.office365.com, port 587",
+        "on this computer: Test-NetConnection '{host}' -Port 587, or openssl s_client -starttls smtp -connect {host}:587",
+        "let the firewall pass outgoing connections to that port, and check DNS",
+    ],
+    link: TROUBLES,
+};
+const TLS: Advice = Advice {
+    who: Who::Operator,
+    summary: "There is no trustworthy TLS connection to {host}.",
+    steps: &[
+        "enter the server's name as its certificate has it, never an IP address",
+        "behind a proxy or virus scanner that opens TLS: let it pass this connection, or add its root certificate to the settings",
+        "check this computer's clock and root certificates; the server must speak TLS 1.2 or newer",
+    ],
+    link: TROUBLES,
+};
+const INTERCEPTED: Advice = Advice {
+    who: Who::Operator,
+    summary: "Something between this computer and {host} seems to change the connection before it is encrypted.",
+    steps: &[
+        "switch off SMTP inspection (\"SMTP fixup\") in firewall and virus scanner for connections to {host}",
+        "check the port: 587 begins with STARTTLS, 465 is encrypted from the first byte",
+    ],
+    link: "https://www.rfc-editor.org/rfc/rfc3207.html#section-6",
+};
+const NOT_SMTP: Advice = Advice {
+    who: Who::Operator,
+    summary: "What answers at {host} does not speak SMTP as it should.",
+    steps: &[
+        "check host, port and TLS mode: starttls on 587, implicit on 465",
+        "look for a proxy or captive portal that answers in the server's place",
+    ],
+    link: "https://www.rfc-editor.org/rfc/rfc5321.html#section-4.2",
+};
+const NO_MECHANISM: Advice = Advice {
+    who: Who::Operator,
+    summary: "{host} offers no way of signing in that fits the settings.",
+    steps: &[
+        "set the authentication to one that the server offers: Exchange Online has XOAUTH2 and LOGIN",
+        "if nothing is offered: the port may be that for mail between servers (25); submission is on 587",
+    ],
+    link: OAUTH,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cause;
+    use crate::outcome::Disposition;
+    use crate::smtp::failure::{Cause, Failure};
+
+    #[test]
+    fn every_reply_of_the_tables_becomes_a_whole_remedy() {
+        let circumstances = |method| Circumstances {
+            username: "svc-mail@contoso.com".to_owned(),
+            sender: "alerts@contoso.com".to_owned(),
+            host: "smtp.office365.com".to_owned(),
+            method,
+        };
+        for (phase, reply) in cause::samples() {
+            let bare = Error::from(Failure::new(phase, Cause::Refused(reply.clone())));
+            assert!(bare.remedy().is_some(), "{reply}");
+            let is_temporary = bare.cause().unwrap().is_temporary() || reply.is_transient();
+            let is_retried = matches!(bare.disposition(), Disposition::Retry { .. });
+            assert!(is_temporary || !is_retried, "{reply}: {bare:#}");
+            for method in [AuthenticationMethod::OAuth, AuthenticationMethod::Basic] {
+                let error = Error::from(Failure::new(phase, Cause::Refused(reply.clone())));
+                let error = error.with_circumstances(circumstances(method));
+                assert_eq!(error.kind(), bare.kind(), "{reply}");
+                let shown = format!("{error:#}");
+                for blank in ["<username>", "<sender>", "<host>", "{", "}"] {
+                    assert!(!shown.contains(blank), "{reply}: {shown}");
+                }
+                assert!(!error.remedy().unwrap().summary().contains('\n'), "{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_parties_of_a_denial_are_read_only_when_they_are_addresses() {
+        let cases = [
+            (
+                "SendAsDenied; a@contoso.com not allowed to send as b@contoso.com; STOREDRV",
+                Some(("a@contoso.com", "b@contoso.com")),
+            ),
+            ("SendAsDenied; someone not allowed to send as '; Remove-Mailbox x; STOREDRV", None),
+            ("SendAsDenied", None),
+        ];
+        for (text, parties) in cases {
+            assert_eq!(send_as_parties(text), parties, "{text}");
+        }
+    }
+}

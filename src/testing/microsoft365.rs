@@ -1,0 +1,145 @@
+//! Both fakes together, as a tenant with one mailbox: settings, a mailer, and what was received.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use super::{FakeEntra, FakeExchange, IssuedTokens};
+use crate::clock::Clock;
+use crate::mailer::MailerBuilder;
+use crate::token::store::{FileStore, TokenStore};
+use crate::{Authentication, MailServerConfig, Mailer, ServerBuilder};
+
+/// A tenant on loopback: [`FakeEntra`] issues tokens that [`FakeExchange`] accepts, for one mailbox that has signed in.
+///
+/// ```
+/// use smtp_oauth::lettre::Message;
+/// use smtp_oauth::testing::FakeMicrosoft365;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tenant = FakeMicrosoft365::start().await;
+/// let mailer = tenant.mailer();
+/// let message = Message::builder()
+///     .from(tenant.account().parse()?)
+///     .to("reader@example.com".parse()?)
+///     .subject("Hello")
+///     .body("Hello!\n".to_owned())?;
+/// mailer.submit(&message).await?;
+/// assert_eq!(tenant.exchange().messages()[0].recipient_addresses(), ["reader@example.com"]);
+/// # Ok(())
+/// # }
+/// ```
+pub struct FakeMicrosoft365 {
+    clock: Clock,
+    entra: FakeEntra,
+    exchange: FakeExchange,
+}
+
+impl FakeMicrosoft365 {
+    /// Starts both fakes on the system's clock.
+    pub async fn start() -> Self {
+        Self::start_with_clock(Clock::system()).await
+    }
+
+    /// Starts both fakes on a clock of the test's, such as a [`ManualClock`](super::ManualClock)'s.
+    pub async fn start_with_clock(clock: Clock) -> Self {
+        let tokens = IssuedTokens::new(clock.clone());
+        let entra = FakeEntra::builder().clock(clock.clone()).tokens(tokens.clone()).start().await;
+        let exchange = FakeExchange::builder().clock(clock.clone()).tokens(tokens).start().await;
+        Self { clock, entra, exchange }
+    }
+
+    /// Returns the fake of Entra ID, for faults and counts.
+    pub fn entra(&self) -> &FakeEntra {
+        &self.entra
+    }
+
+    /// Returns the fake of Exchange Online, for faults and received messages.
+    pub fn exchange(&self) -> &FakeExchange {
+        &self.exchange
+    }
+
+    /// Returns the address of the mailbox that has signed in.
+    pub fn account(&self) -> String {
+        self.entra.account()
+    }
+
+    /// Returns settings for the fake server, open for more.
+    pub fn server(&self) -> ServerBuilder<MailServerConfig> {
+        MailServerConfig::builder()
+            .host(self.exchange.host())
+            .port(self.exchange.port())
+            .username(self.account())
+            .test_recipient("admin@contoso.com")
+            .extra_roots(self.exchange.root_pem())
+            .without_platform_roots()
+    }
+
+    /// Returns a mailer for the mailbox, signed in by refresh token.
+    ///
+    /// # Panics
+    /// When the crate was built without an HTTP client or cryptography.
+    pub fn mailer(&self) -> Mailer {
+        self.mailer_builder().build().expect("the fakes' own settings are valid")
+    }
+
+    /// Returns a mailer for the mailbox, open for more.
+    ///
+    /// # Panics
+    /// As for [`mailer`](Self::mailer).
+    pub fn mailer_builder(&self) -> MailerBuilder {
+        let app = self.entra.app().build().expect("the fake's own app registration is valid");
+        let provider = app.refresh_token(self.entra.store());
+        let config = self.server().build().expect("the fakes' own settings are valid");
+        Mailer::builder(config).authentication(Authentication::oauth(provider)).clock(self.clock.clone())
+    }
+
+    /// Writes what an administrator would have set up into `directory` and returns the text of a settings file.
+    ///
+    /// The files are `roots.pem`, and `token.json` with the refresh token of a sign-in.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub async fn settings_toml(&self, directory: &Path) -> io::Result<String> {
+        let roots = directory.join("roots.pem");
+        std::fs::write(&roots, self.exchange.root_pem())?;
+        let tokens = directory.join("token.json");
+        let store = FileStore::open(&tokens).map_err(io::Error::other)?;
+        store.save(&self.entra.sign_in()).await.map_err(io::Error::other)?;
+        let (host, port, account) = (self.exchange.host(), self.exchange.port(), self.account());
+        let (tenant, client_id, authority) =
+            (self.entra.tenant(), self.entra.client_id(), self.entra.authority());
+        let secret = self
+            .entra
+            .client_secret()
+            .map(|secret| format!("client_secret = {secret:?}\n"))
+            .unwrap_or_default();
+        Ok(format!(
+            "[server]\n\
+             host = \"{host}\"\n\
+             port = {port}\n\
+             tls = \"starttls\"\n\
+             username = \"{account}\"\n\
+             sender = \"Contoso alerts <{account}>\"\n\
+             test_recipient = \"admin@contoso.com\"\n\
+             root_certificates = {roots:?}\n\
+             trust_platform_roots = false\n\
+             \n\
+             [authentication]\n\
+             method = \"oauth\"\n\
+             tenant = \"{tenant}\"\n\
+             client_id = \"{client_id}\"\n\
+             {secret}\
+             authority = \"{authority}\"\n\
+             token_store = {tokens:?}\n"
+        ))
+    }
+}
+
+impl fmt::Debug for FakeMicrosoft365 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { clock: _, entra, exchange } = self;
+        f.debug_struct("FakeMicrosoft365").field("entra", entra).field("exchange", exchange).finish()
+    }
+}

@@ -1,0 +1,65 @@
+//! Every refusal the crate's tables know, for tests and documentation that must not drift from them. Sends nothing.
+
+use super::exchange::Phase;
+use crate::cause::{self, ReplyCause};
+use crate::remedy::{Blanks, Remedy};
+use crate::smtp;
+
+/// A reply as a server sends it, and what it means.
+///
+/// ```
+/// use smtp_oauth::testing::{FakeExchange, Fault, KnownReply};
+///
+/// # async fn example() {
+/// for known in KnownReply::all() {
+///     let server = FakeExchange::builder().fault(known.phase, Fault::reply(known.reply)).start().await;
+///     // … the submission fails with known.cause
+/// }
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KnownReply {
+    /// Where a server says it.
+    pub phase: Phase,
+    /// The reply, for [`Fault::reply`](super::Fault::reply).
+    pub reply: String,
+    /// Why the server says it.
+    pub cause: ReplyCause,
+    /// What to do about it, with `<username>` and the like where addresses are filled in.
+    pub remedy: Remedy,
+}
+
+impl KnownReply {
+    /// Returns every reply in the order of the tables, at least one a row.
+    pub fn all() -> Vec<Self> {
+        let replies = cause::samples().filter_map(|(phase, reply)| {
+            let finding = cause::classify(phase, &reply)?;
+            let (last, others) = reply.lines().split_last()?;
+            let code = reply.code();
+            let mut lines: Vec<_> = others.iter().map(|line| format!("{code}-{line}")).collect();
+            lines.push(format!("{code} {last}"));
+            Some(Self {
+                phase: in_fake(phase)?,
+                reply: lines.join("\n"),
+                cause: finding.cause,
+                remedy: finding.advice.fill(&Blanks::default()),
+            })
+        });
+        replies.collect()
+    }
+}
+
+/// The fake names the point before the reply, the client the wait for it.
+fn in_fake(phase: smtp::Phase) -> Option<Phase> {
+    Some(match phase {
+        smtp::Phase::Greeting => Phase::Greeting,
+        smtp::Phase::Ehlo => Phase::EhloAfterTls,
+        smtp::Phase::Auth => Phase::Auth,
+        smtp::Phase::Mail => Phase::Mail,
+        smtp::Phase::Rcpt => Phase::Rcpt,
+        smtp::Phase::Data => Phase::Data,
+        smtp::Phase::FinalReply => Phase::Body,
+        _ => return None,
+    })
+}

@@ -62,5 +62,5 @@ pub use smtp::{Dsn, EnhancedStatusCode, Notify, Phase, RecipientPolicy, Reply, R
 pub use tls::{TlsError, TlsSettings, TlsVersion};
 pub use token::store::{FileStore, MemoryStore, TokenStore};
 pub use token::{
-    AccessToken, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest,
+    AccessToken, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenNote, TokenProvider, TokenRequest,
 };

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use url::Url;
 
 use super::error::{AppError, AppProblem, classify};
@@ -11,17 +12,13 @@ use super::secret::ClientSecret;
 use super::tenant::{Tenant, is_guid};
 use crate::clock::Clock;
 use crate::cloud::Cloud;
-use crate::oauth::{self, ClientAuthentication, ClientError, HttpClient};
+use crate::oauth::{self, ClientAuthentication, ClientError, Expiring, HttpClient};
 use crate::tls::TlsSettings;
 use crate::token::TokenCache;
 use crate::token::store::TokenStore;
 
 /// Asks Entra for a refresh token along with the access token.
 const OFFLINE_ACCESS: &str = "offline_access";
-
-/// How long before its expiry the log warns of a client secret.
-#[cfg(feature = "tracing")]
-const SECRET_WARNING: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// An app registration in Entra ID; clones share everything.
 ///
@@ -68,6 +65,13 @@ impl App {
     /// are cached: see [`TokenCache`] for when they are refreshed and what happens in an outage.
     pub fn refresh_token(&self, store: impl TokenStore + 'static) -> TokenCache {
         self.0.client.refresh_token(store, [self.0.cloud.smtp_send_scope(), OFFLINE_ACCESS])
+    }
+
+    /// Returns until when the app's client secret or certificate works, where that is known.
+    ///
+    /// The log warns from 30 days before, once a day at most, when the app is made and when it asks for tokens.
+    pub fn credential_expiry(&self) -> Option<OffsetDateTime> {
+        self.0.client.credential_expiry()
     }
 
     /// Returns the tenant.
@@ -195,8 +199,6 @@ impl AppBuilder {
                 return Err(AppError::new(problems));
             }
         };
-        #[cfg(feature = "tracing")]
-        self.warn_of_expiry();
         let Self { tenant, cloud, client_secret, .. } = self;
         Ok(App(Arc::new(Inner { tenant, cloud, client, client_secret })))
     }
@@ -208,7 +210,9 @@ impl AppBuilder {
             .deadline(self.deadline)
             .classify(classify);
         if let Some(secret) = &self.client_secret {
-            builder = builder.authentication(ClientAuthentication::Post(secret.value().clone()));
+            let expiring = secret.expires_at().map(|at| Expiring { what: "client secret", at });
+            builder =
+                builder.authentication(ClientAuthentication::Post(secret.value().clone())).expiring(expiring);
         }
         if let Some(http) = &self.http {
             builder = builder.http_client(http.clone());
@@ -230,16 +234,6 @@ impl AppBuilder {
             "token",
         ]);
         Ok(endpoint)
-    }
-
-    #[cfg(feature = "tracing")]
-    fn warn_of_expiry(&self) {
-        let Some(secret) = &self.client_secret else { return };
-        if let Some(expires_at) = secret.expires_at()
-            && secret.is_expiring_within(SECRET_WARNING, self.clock.now())
-        {
-            tracing::warn!(client_id = %self.client_id, %expires_at, "the client secret expires soon: make a new one");
-        }
     }
 }
 

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use time::OffsetDateTime;
 use url::{Host, Url};
 
 use super::error::Classify;
+use super::expiry::{Expiring, ExpiryWatch};
 use super::http::HttpClient;
 use crate::clock::Clock;
 use crate::tls::TlsSettings;
+use crate::token::TokenNote;
 
 /// An app that asks an authorization server for tokens; clones share everything.
 ///
@@ -38,6 +41,7 @@ struct Inner {
     clock: Clock,
     deadline: Duration,
     classify: Classify,
+    expiry: ExpiryWatch,
 }
 
 /// How an app proves who it is (RFC 6749 §2.3).
@@ -84,6 +88,7 @@ impl Client {
             clock: Clock::system(),
             deadline: Duration::from_secs(30),
             classify: |_| None,
+            expiring: None,
         }
     }
 
@@ -116,11 +121,29 @@ impl Client {
     pub(super) fn classify(&self) -> Classify {
         self.0.classify
     }
+
+    pub(super) fn expiry(&self) -> &ExpiryWatch {
+        &self.0.expiry
+    }
+
+    /// Returns until when the client's secret or certificate works, where that is known.
+    pub fn credential_expiry(&self) -> Option<OffsetDateTime> {
+        self.expiry().expiring().map(|expiring| expiring.at)
+    }
+
+    /// Says for a diagnosis where tokens come from by `grant`, and how long the client's credential still works.
+    pub(super) fn notes(&self, grant: &str) -> Vec<TokenNote> {
+        let host = self.token_endpoint().host_str().unwrap_or_default();
+        let client_id = self.client_id();
+        let mut notes = vec![TokenNote::Fact(format!("from {host} by {grant}, client id {client_id}"))];
+        notes.extend(self.expiry().note(self.clock().now()));
+        notes
+    }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { token_endpoint, client_id, authentication, http, clock, deadline, classify: _ } =
+        let Inner { token_endpoint, client_id, authentication, http, clock, deadline, classify: _, expiry } =
             &*self.0;
         f.debug_struct("Client")
             .field("token_endpoint", &token_endpoint.as_str())
@@ -129,6 +152,7 @@ impl fmt::Debug for Client {
             .field("http", http)
             .field("clock", clock)
             .field("deadline", deadline)
+            .field("expiry", expiry)
             .finish()
     }
 }
@@ -145,6 +169,7 @@ pub struct ClientBuilder {
     clock: Clock,
     deadline: Duration,
     classify: Classify,
+    expiring: Option<Expiring>,
 }
 
 impl ClientBuilder {
@@ -183,12 +208,28 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets until when the client secret works; a certificate is read for it.
+    pub(crate) fn expiring(mut self, expiring: Option<Expiring>) -> Self {
+        self.expiring = expiring;
+        self
+    }
+
     /// Checks the settings and makes the client.
     ///
     /// # Errors
     /// [`ClientError`] for an endpoint that secrets must not be sent to, an empty client id, or no usable HTTP client.
     pub fn build(self) -> Result<Client, ClientError> {
-        let Self { token_endpoint, client_id, authentication, http, tls, clock, deadline, classify } = self;
+        let Self {
+            token_endpoint,
+            client_id,
+            authentication,
+            http,
+            tls,
+            clock,
+            deadline,
+            classify,
+            expiring,
+        } = self;
         if !is_trustworthy(&token_endpoint) {
             return Err(ClientError::Endpoint {
                 host: token_endpoint.host_str().unwrap_or_default().to_owned(),
@@ -201,6 +242,8 @@ impl ClientBuilder {
             Some(http) => http,
             None => default_http(&tls, &token_endpoint)?,
         };
+        let expiry = ExpiryWatch::new(expiring);
+        expiry.check(&clock, &client_id);
         Ok(Client(Arc::new(Inner {
             token_endpoint,
             client_id,
@@ -209,6 +252,7 @@ impl ClientBuilder {
             clock,
             deadline,
             classify,
+            expiry,
         })))
     }
 }

@@ -63,6 +63,7 @@ pub(super) struct Granted {
 impl Client {
     /// Asks for tokens: at most three times, within the deadline, again only where nothing can have happened.
     pub(super) async fn obtain(&self, grant: &impl Grant) -> Result<Granted, TokenError> {
+        self.expiry().check(self.clock(), self.client_id());
         let deadline = self.clock().moment().after(self.deadline());
         match self.clock().until(deadline, self.repeat(grant, deadline)).await {
             Ok(result) => result,

@@ -2,6 +2,7 @@
 
 mod client;
 mod error;
+mod expiry;
 mod grant;
 mod http;
 mod refresh;
@@ -10,4 +11,5 @@ mod tap;
 mod transport;
 
 pub use self::client::{Client, ClientAuthentication, ClientBuilder, ClientError};
+pub(crate) use self::expiry::Expiring;
 pub use self::http::{HttpClient, HttpError, HttpErrorKind, HttpFuture, HttpRequest, HttpResponse};

@@ -12,7 +12,7 @@ use super::tap::Tap;
 use crate::clock::Moment;
 use crate::token::store::{StoredTokens, TokenStore};
 use crate::token::{
-    AccessToken, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest,
+    AccessToken, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenNote, TokenProvider, TokenRequest,
 };
 
 /// A refused refresh token is not sent again for this long. Not for ever: an administrator's consent or a changed
@@ -124,6 +124,10 @@ impl RefreshToken {
 impl TokenProvider for RefreshToken {
     fn token<'a>(&'a self, request: TokenRequest<'a>) -> TokenFuture<'a> {
         TokenFuture::new(self.refresh(request))
+    }
+
+    fn notes(&self) -> Vec<TokenNote> {
+        self.client.notes(RefreshGrant::NAME)
     }
 }
 

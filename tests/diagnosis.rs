@@ -72,7 +72,8 @@ async fn a_healthy_tenant_passes_and_nothing_is_sent() {
         (StepName::Ehlo, "AUTH LOGIN XOAUTH2"),
         (
             StepName::Token,
-            "granted https://outlook.office.com/SMTP.Send, from 127.0.0.1 by refresh token grant",
+            "granted https://outlook.office.com/SMTP.Send, from 127.0.0.1 by refresh token grant, client id \
+             6731de76-14a6-49ae-97bc-6eba6914391e, signed in as svc-mail@contoso.com",
         ),
         (StepName::Authentication, "signed in as svc-mail@contoso.com"),
         (StepName::Envelope, "mail to admin@contoso.com; nothing was sent"),
@@ -134,9 +135,10 @@ async fn steps_are_shown_in_order_as_they_are_done() {
 #[tokio::test]
 async fn a_server_that_is_not_reached_does_not_keep_the_token_from_being_checked() {
     let server = FakeExchange::start().await;
-    let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let closed = unused.local_addr().unwrap().port();
-    drop(unused);
+    // Bound and never listening: refused, and no other test gets the port meanwhile.
+    let silent = tokio::net::TcpSocket::new_v4().unwrap();
+    silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed = silent.local_addr().unwrap().port();
     let with = |config: MailServerConfig| {
         let builder = Mailer::builder(config).retry(RetryPolicy::never());
         builder.authentication(issuing(server.tokens(), 900)).build().unwrap()
@@ -325,6 +327,22 @@ async fn a_token_that_does_not_fit_the_mailbox_is_a_warning_before_exchange_refu
     assert!(step(&diagnosis, StepName::Settings).contains("needs the permission Send As"), "{diagnosis}");
     assert!(step(&diagnosis, StepName::Token).contains("lack SMTP.Send"), "{diagnosis}");
     assert!(step(&diagnosis, StepName::Token).contains("API permissions"), "{diagnosis}");
+}
+
+#[tokio::test]
+async fn the_account_that_signed_in_is_compared_with_the_user_name() {
+    let tenant = FakeMicrosoft365::start().await;
+    let app = tenant.entra().app().build().unwrap();
+    let config = tenant.server().username("shared@contoso.com").sender(ACCOUNT).build().unwrap();
+    let tokens = app.refresh_token(tenant.entra().store());
+    let mailer = Mailer::builder(config).authentication(Authentication::oauth(tokens)).build().unwrap();
+    let diagnosis = diagnose(&mailer).await;
+    assert_failure(&diagnosis, "pppppWFss", &["535 5.7.3"]);
+    let token = step(&diagnosis, StepName::Token);
+    assert!(
+        token.contains("svc-mail@contoso.com has signed in, and the user name is shared@contoso.com"),
+        "{token}"
+    );
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! Faults of a tenant, staged on the fakes of Entra ID and Exchange Online. Shows nothing and repairs nothing.
 
 use std::error::Error;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use smtp_oauth::testing::{FakeMicrosoft365, Fault, Phase, TestAuthority, TokenFault};
 use smtp_oauth::{Authentication, Mailer, Office365Profile, RetryPolicy, token};
+use tokio::net::TcpSocket;
 
 /// What can be shown: the name on the command line, what is wrong, and how it is staged.
 pub struct Demo {
@@ -145,6 +147,7 @@ pub struct Stage {
     pub entered: Entered,
     /// The fault shows only when a message is sent.
     pub sends_test: bool,
+    silent: Option<TcpSocket>,
 }
 
 impl Demo {
@@ -163,15 +166,15 @@ impl Demo {
             sender: tenant.account(),
             sign_in: SignIn::OAuth { client_secret: tenant.entra().client_secret() },
         };
-        let mut stage = Stage { tenant, entered, sends_test: false };
-        stage.spoil(self.staged).await?;
+        let mut stage = Stage { tenant, entered, sends_test: false, silent: None };
+        stage.spoil(self.staged)?;
         Ok(stage)
     }
 }
 
 impl Stage {
-    async fn spoil(&mut self, staged: Staged) -> Result<(), Box<dyn Error>> {
-        let Self { tenant, entered, sends_test } = self;
+    fn spoil(&mut self, staged: Staged) -> Result<(), Box<dyn Error>> {
+        let Self { tenant, entered, sends_test, silent } = self;
         let (entra, exchange) = (tenant.entra(), tenant.exchange());
         let wait = Duration::from_secs(60);
         match staged {
@@ -209,8 +212,11 @@ impl Stage {
             }
             Staged::UntrustedCertificate => TestAuthority::new().root_pem().clone_into(&mut entered.roots),
             Staged::Unreachable => {
-                // Taken and given back, so that nothing listens there.
-                entered.port = tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
+                // Bound and never listening: refused, and nobody else gets the port meanwhile.
+                let socket = TcpSocket::new_v4()?;
+                socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+                entered.port = socket.local_addr()?.port();
+                *silent = Some(socket);
             }
         }
         Ok(())

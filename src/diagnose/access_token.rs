@@ -15,9 +15,10 @@ impl Diagnose<'_> {
             return Ok(());
         };
         let provider = provider.clone();
-        let (facts, warnings) = notes(&*provider);
         let clock = self.mailer.endpoint().clock.clone();
         let fetched = clock.until(self.deadline(), provider.token(TokenRequest::new())).await;
+        // Asked for afterwards: the account is known once the store was read.
+        let (facts, warnings) = notes(&*provider, self.mailer.config().username());
         let error = match fetched {
             Ok(Ok(token)) => {
                 let facts: Vec<_> = [self.describe(&token)].into_iter().chain(facts).collect();
@@ -58,10 +59,17 @@ impl Diagnose<'_> {
 }
 
 /// Sorts what the provider says of itself into facts and warnings.
-fn notes(provider: &dyn TokenProvider) -> (Vec<String>, Vec<String>) {
+fn notes(provider: &dyn TokenProvider, username: &str) -> (Vec<String>, Vec<String>) {
     let (mut facts, mut warnings) = (Vec::new(), Vec::new());
     for note in provider.notes() {
         match note {
+            TokenNote::Account(account) if account.eq_ignore_ascii_case(username) => {
+                facts.push(format!("signed in as {account}"));
+            }
+            // Only a warning: the name to sign in with and the address of a mailbox may differ.
+            TokenNote::Account(account) => warnings.push(format!(
+                "{account} has signed in, and the user name is {username}: sign in with {username}, or enter {account} as user name"
+            )),
             TokenNote::Fact(text) => facts.push(text),
             TokenNote::Warning(text) => warnings.push(text),
         }

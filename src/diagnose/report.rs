@@ -169,8 +169,11 @@ impl fmt::Display for Diagnosis {
 impl fmt::Display for DiagnosisStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, result, took, finding, remedy } = self;
-        let finding = finding.replace('\n', "\n          ");
-        write!(f, "{:<8}  {name}: {finding} ({} ms)", result.to_string(), took.as_millis())?;
+        let (first, rest) = finding.split_once('\n').unwrap_or((finding, ""));
+        write!(f, "{:<8}  {name}: {first} ({} ms)", result.to_string(), took.as_millis())?;
+        for line in rest.lines() {
+            write!(f, "\n          {line}")?;
+        }
         match remedy {
             Some(remedy) => write!(f, "\n          {}", remedy.to_string().replace('\n', "\n          ")),
             None => Ok(()),

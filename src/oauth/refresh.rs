@@ -46,6 +46,7 @@ impl Client {
             scopes,
             purpose,
             refused: Mutex::new(None),
+            account: Mutex::new(None),
         };
         TokenCache::new(provider).clock(self.clock().clone())
     }
@@ -60,6 +61,8 @@ struct RefreshToken {
     /// The scopes that tell one access token from another.
     purpose: String,
     refused: Mutex<Option<Refused>>,
+    /// Whose sign-in was last found in the store, for a diagnosis.
+    account: Mutex<Option<String>>,
 }
 
 struct Refused {
@@ -76,6 +79,8 @@ impl RefreshToken {
             let message = "no refresh token is stored: sign in first";
             return Err(TokenError::new(TokenErrorKind::SignInRequired, message));
         };
+        let account = stored.account().map(str::to_owned);
+        *self.account.lock().unwrap_or_else(PoisonError::into_inner) = account;
         let now = self.client.clock().now();
         if let Some(token) = stored.access_token(&self.purpose).filter(|token| request.accepts(token, now)) {
             return Ok(token.clone());
@@ -127,13 +132,16 @@ impl TokenProvider for RefreshToken {
     }
 
     fn notes(&self) -> Vec<TokenNote> {
-        self.client.notes(RefreshGrant::NAME)
+        let mut notes = self.client.notes(RefreshGrant::NAME);
+        let account = self.account.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        notes.extend(account.map(TokenNote::Account));
+        notes
     }
 }
 
 impl fmt::Debug for RefreshToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { client, store, scopes, purpose: _, refused: _ } = self;
+        let Self { client, store, scopes, purpose: _, refused: _, account: _ } = self;
         f.debug_struct("RefreshToken")
             .field("client", client)
             .field("store", store)

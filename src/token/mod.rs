@@ -198,6 +198,8 @@ pub trait TokenProvider: fmt::Debug + Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenNote {
+    /// The account that has signed in, once the provider has read it: to be compared with the user name.
+    Account(String),
     /// Something to know, such as where tokens come from.
     Fact(String),
     /// Something that works now and will not for long, such as a client secret about to expire.

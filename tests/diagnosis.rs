@@ -133,6 +133,19 @@ async fn steps_are_shown_in_order_as_they_are_done() {
 }
 
 #[tokio::test]
+async fn what_is_done_is_shown_while_the_next_step_hangs() {
+    let server = FakeExchange::builder().fault(Phase::EhloAfterTls, Fault::Silence.always()).start().await;
+    let mailer = mailer(&server);
+    let shown = std::sync::Mutex::new(Vec::new());
+    let diagnosis = Diagnose::new(&mailer).on_step(|step| shown.lock().unwrap().push(step.name())).run();
+    tokio::select! {
+        diagnosis = diagnosis => panic!("nothing hung:\n{diagnosis}"),
+        () = server.wait_for_silence() => {}
+    }
+    assert_eq!(*shown.lock().unwrap(), NAMES[..4]);
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_reached_does_not_keep_the_token_from_being_checked() {
     let server = FakeExchange::start().await;
     // Bound and never listening: refused, and no other test gets the port meanwhile.

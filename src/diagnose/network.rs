@@ -1,5 +1,6 @@
 //! The steps from the name in DNS to the EHLO reply: one connection, told step by step. Signs nobody in.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -22,37 +23,61 @@ pub(super) enum Reached {
 }
 
 impl Diagnose<'_> {
-    /// Resolves, connects, encrypts and greets, and reports each.
+    /// Resolves, connects, encrypts and greets, and reports each as soon as it is done.
     pub(super) async fn connection(&mut self) -> Reached {
         let observer = Observer::watching();
         let endpoint = self.mailer.endpoint().observed_by(observer.clone());
         let started = self.now();
-        let result = Connection::open(endpoint, self.deadline()).await;
+        let mut waiting =
+            VecDeque::from([StepName::Resolve, StepName::Connect, StepName::Tls, StepName::Ehlo]);
+        let mut opening = std::pin::pin!(Connection::open(endpoint, self.deadline()));
+        let result = loop {
+            tokio::select! {
+                biased;
+                result = &mut opening => break result,
+                () = observer.changed() => self.report(&mut waiting, &observer.facts()),
+            }
+        };
         let total = self.now().since(started);
         let facts = observer.facts();
-        let failed = match result {
+        let failure = match result {
             Ok(connection) => {
                 connection.quit().await;
+                self.report(&mut waiting, &facts);
                 None
             }
-            Err(failure) => Some((step_of(failure.phase), self.mailer.explained(failure.into(), None))),
+            Err(failure) => Some(failure),
         };
-        for name in [StepName::Resolve, StepName::Connect, StepName::Tls, StepName::Ehlo] {
-            match (&failed, self.found(name, &facts)) {
-                // A failure comes first: the step may have got some way before it.
-                (Some((step, error)), _) if *step == name => {
+        let Some(failure) = failure else { return Reached::Ehlo };
+        let step = step_of(failure.phase);
+        let error = self.mailer.explained(failure.into(), None);
+        // A step may fail after it was reported as done; the failure is then that of the next one.
+        let at = if waiting.contains(&step) { Some(step) } else { waiting.front().copied() };
+        for name in waiting {
+            match (Some(name) == at, self.found(name, &facts)) {
+                (true, _) => {
                     let before = facts.phases.iter().map(|(_, took)| *took).sum();
                     let took = time_of(name, &facts) + total.saturating_sub(before);
-                    let finding = report::finding_of(error);
+                    let finding = report::finding_of(&error);
                     self.record_timed(name, StepResult::Failed, finding, error.remedy(), took);
                 }
-                (_, Some((finding, result))) => {
+                (false, Some((finding, result))) => {
                     self.record_timed(name, result, finding, None, time_of(name, &facts));
                 }
-                (_, None) => self.skip(name, "not reached"),
+                (false, None) => self.skip(name, "not reached"),
             }
         }
-        if failed.is_some() { Reached::NotEhlo } else { Reached::Ehlo }
+        Reached::NotEhlo
+    }
+
+    /// Reports the steps that are done, in order.
+    fn report(&mut self, waiting: &mut VecDeque<StepName>, facts: &Facts) {
+        while let Some(name) = waiting.front().copied()
+            && let Some((finding, result)) = self.found(name, facts)
+        {
+            self.record_timed(name, result, finding, None, time_of(name, facts));
+            waiting.pop_front();
+        }
     }
 
     /// Puts into words what was learnt of a step that came to its end.

@@ -198,7 +198,7 @@ impl Screen {
     }
 
     fn finish(&self, diagnosis: &Diagnosis) -> io::Result<()> {
-        let back = if self.is_terminal { "\r" } else { "" };
+        let back = if self.is_terminal { "\r \r" } else { "" };
         match diagnosis.first_failure() {
             Some(step) => writeln!(io::stdout(), "{back}\nBegin with the first failure: {}.", step.name()),
             None => writeln!(io::stdout(), "{back}\nNothing failed."),

@@ -40,6 +40,22 @@ pub async fn diagnose(mailer: &Mailer) -> Diagnosis {
 }
 
 /// A diagnosis to be made.
+///
+/// ```
+/// use smtp_oauth::testing::FakeMicrosoft365;
+/// use smtp_oauth::{Diagnose, StepName};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let tenant = FakeMicrosoft365::start().await;
+/// let mailer = tenant.mailer();
+/// tenant.entra().expire_refresh_tokens();
+/// let diagnosis = Diagnose::new(&mailer).send_test().on_step(|step| println!("{step}")).run().await;
+/// let failed = diagnosis.first_failure().unwrap();
+/// assert_eq!(failed.name(), StepName::Token);
+/// assert!(failed.remedy().unwrap().steps()[0].starts_with("sign in again"));
+/// # }
+/// ```
 pub struct Diagnose<'a> {
     mailer: &'a Mailer,
     test_message: TestMessage,

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::remedy::Remedy;
 use crate::token::TokenError;
 
-/// A step of a diagnosis.
+/// A step of a diagnosis; [`Diagnose`](crate::Diagnose) has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -36,7 +36,7 @@ pub enum StepName {
     TestMessage,
 }
 
-/// How a step went.
+/// How a step went; [`Diagnose`](crate::Diagnose) has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -51,7 +51,7 @@ pub enum StepResult {
     Skipped,
 }
 
-/// One step with its finding.
+/// One step with its finding; [`Diagnose`](crate::Diagnose) has an example.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DiagnosisStep {
     name: StepName,
@@ -63,7 +63,7 @@ pub struct DiagnosisStep {
     remedy: Option<Remedy>,
 }
 
-/// What each step from the settings to the test message has shown.
+/// What each step from the settings to the test message has shown; [`diagnose`](crate::diagnose) has an example.
 ///
 /// `Display` is for a terminal, [`to_markdown`](Self::to_markdown) for a support ticket, `Serialize` for programs.
 #[derive(Clone, Debug, PartialEq)]

@@ -62,6 +62,19 @@ impl Cloud {
             Self::China => "https://partner.outlook.cn/SMTP.Send",
         }
     }
+
+    /// Returns the scope for signing in as the app itself: every application permission granted to it, such as
+    /// `SMTP.SendAsApp`.
+    ///
+    /// Documented by Microsoft for the worldwide cloud; in the others it follows the mail server's resource.
+    pub fn app_scope(self) -> &'static str {
+        match self {
+            Self::Public => "https://outlook.office365.com/.default",
+            Self::UsGovernment => "https://outlook.office365.us/.default",
+            Self::UsGovernmentDod => "https://outlook-dod.office365.us/.default",
+            Self::China => "https://partner.outlook.cn/.default",
+        }
+    }
 }
 
 impl std::fmt::Display for Cloud {

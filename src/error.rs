@@ -59,6 +59,8 @@ pub enum ErrorKind {
     LimitReached,
     /// The mailer was closed; nothing was sent.
     Closed,
+    /// A blocking mailer was called from within an async runtime, whose thread it would block; nothing was sent.
+    InsideRuntime,
     /// The message or an address cannot be sent to this server at all; nothing was sent.
     Unsendable,
     /// The connection was lost after the whole message had gone out and before the verdict.
@@ -146,6 +148,12 @@ impl Error {
         error
     }
 
+    #[cfg(feature = "blocking")]
+    pub(crate) fn inside_runtime() -> Self {
+        let message = "a blocking mailer was called from within an async runtime";
+        Self::new(ErrorKind::InsideRuntime, Phase::Preparation, message)
+    }
+
     pub(crate) fn closed() -> Self {
         Self::new(ErrorKind::Closed, Phase::Preparation, "the mailer was closed")
     }
@@ -195,6 +203,7 @@ impl Error {
             | ErrorKind::TokenRefused
             | ErrorKind::ServerRefused
             | ErrorKind::Closed
+            | ErrorKind::InsideRuntime
             | ErrorKind::SenderRefused => Disposition::FixConfiguration,
             ErrorKind::RecipientsRefused | ErrorKind::MessageRefused | ErrorKind::Unsendable => {
                 Disposition::FixMessage
@@ -268,7 +277,10 @@ impl From<Failure> for Error {
             Cause::Network(error) => {
                 new(ErrorKind::Network, format!("cannot reach the mail server ({phase})")).with_source(error)
             }
-            Cause::Tls(error) if error.get_ref().is_some() => {
+            // An end in the middle of the handshake is a lost connection; certificates and versions get an alert.
+            Cause::Tls(error)
+                if error.get_ref().is_some() && error.kind() != std::io::ErrorKind::UnexpectedEof =>
+            {
                 new(ErrorKind::Tls, "the TLS handshake with the mail server failed".into()).with_source(error)
             }
             Cause::Tls(error) => Self::disconnected(phase).with_source(error),

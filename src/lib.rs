@@ -15,6 +15,8 @@
 )]
 
 mod authentication;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod cause;
 mod clock;
 mod cloud;
@@ -51,7 +53,7 @@ pub use config::{
 };
 pub use diagnose::{Diagnose, Diagnosis, DiagnosisStep, StepName, StepResult, diagnose};
 pub use error::{Error, ErrorKind};
-pub use mailer::{Mailer, MailerBuilder, SubmitOptions};
+pub use mailer::{Batch, BatchProgress, IntoSubmission, Mailer, MailerBuilder, SubmitOptions};
 pub use office365::{Office365Profile, basic_authentication_retirement};
 pub use outcome::{Disposition, Refusal, Submission};
 pub use pool::PoolStatus;
@@ -60,6 +62,10 @@ pub use retry::RetryPolicy;
 pub use settings::{AuthenticationSettings, ResolvedSettings, Settings};
 pub use smtp::{Dsn, EnhancedStatusCode, Notify, Phase, RecipientPolicy, Reply, ReturnContent};
 pub use tls::{TlsError, TlsSettings, TlsVersion};
+#[cfg(feature = "keyring")]
+pub use token::store::KeyringStore;
+#[cfg(feature = "redis")]
+pub use token::store::RedisStore;
 pub use token::store::{FileStore, MemoryStore, TokenStore};
 pub use token::{
     AccessToken, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenNote, TokenProvider, TokenRequest,

@@ -28,7 +28,26 @@ pub(crate) struct Limiter {
     when_reached: WhenReached,
     /// Whoever holds it is the next to be admitted; the others wait in order.
     turn: tokio::sync::Mutex<()>,
+    /// A message that was under way is over: its place has a date now.
+    over: tokio::sync::Notify,
     state: Mutex<State>,
+}
+
+/// The right to send one message.
+///
+/// The server counts a message somewhere between its first octet and its verdict. Its minute therefore begins only when
+/// the ticket is dropped: until then it is among those of the current minute.
+#[derive(Debug)]
+pub(crate) struct Ticket<'a>(&'a Limiter);
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let now = self.0.clock.moment();
+        if let Some(messages) = &mut self.0.state().messages {
+            messages.end(now);
+        }
+        self.0.over.notify_one();
+    }
 }
 
 #[derive(Debug)]
@@ -54,21 +73,22 @@ impl Limiter {
             clock,
             when_reached: limits.when_reached(),
             turn: tokio::sync::Mutex::default(),
+            over: tokio::sync::Notify::new(),
             state: Mutex::new(state),
         }
     }
 
-    /// Waits until a message to `recipients` recipients may go out, and counts it.
+    /// Waits until a message to `recipients` recipients may go out, and counts it until a minute after the ticket is
+    /// dropped.
     ///
     /// # Errors
     /// When its turn would come only after `deadline`, or at once if that was asked for.
     ///
     /// # Cancellation
     /// A dropped future counts nothing and gives its turn to the next.
-    pub(crate) async fn admit(&self, recipients: u32, deadline: Moment) -> Result<(), Error> {
+    pub(crate) async fn admit(&self, recipients: u32, deadline: Moment) -> Result<Ticket<'_>, Error> {
         // Held while waiting: it keeps the submissions in order, and a small one from overtaking for ever a large one.
         let turn = self.clock.until(deadline, self.turn.lock()).await;
-        let started = self.clock.moment();
         let Ok(_turn) = turn else {
             return Err(Error::limit_reached("waiting for earlier submissions took too long", None));
         };
@@ -81,17 +101,34 @@ impl Limiter {
                         "{recipients} recipients are more than the {most} that the mailbox may address in a day"
                     )));
                 }
-                Ok(at) if at <= now => {
+                Ok(Some(at)) if at <= now => {
                     self.state().count(recipients, now);
-                    return Ok(());
+                    return Ok(Ticket(self));
                 }
-                Ok(at) if at > deadline || self.when_reached == WhenReached::Fail => {
-                    let wait = at.since(started);
-                    return Err(Error::limit_reached("the mailbox's sending limit is reached", Some(wait)));
+                Ok(at) if self.when_reached == WhenReached::Fail => {
+                    return Err(limit_reached(at.map(|at| at.since(now))));
                 }
+                Ok(Some(at)) if at > deadline => return Err(limit_reached(Some(at.since(now)))),
                 // Somebody may be throttled meanwhile: look again.
-                Ok(at) => self.clock.sleep_until(at).await,
+                Ok(Some(at)) => self.clock.sleep_until(at).await,
+                Ok(None) => {
+                    if self.clock.until(deadline, self.over.notified()).await.is_err() {
+                        return Err(limit_reached(None));
+                    }
+                }
             }
+        }
+    }
+
+    /// Waits until the server is not too busy any more; for those that were admitted before it said that it is.
+    pub(crate) async fn resume(&self, deadline: Moment) -> Result<(), Error> {
+        loop {
+            let now = self.clock.moment();
+            let Some(at) = self.state().resume_at.filter(|at| *at > now) else { return Ok(()) };
+            if at > deadline || self.when_reached == WhenReached::Fail {
+                return Err(limit_reached(Some(at.since(now))));
+            }
+            self.clock.sleep_until(at).await;
         }
     }
 
@@ -99,9 +136,12 @@ impl Limiter {
     pub(crate) fn slow_down(&self) {
         let now = self.clock.moment();
         let mut state = self.state();
+        if state.resume_at.is_some_and(|at| at > now) {
+            return; // Messages that were under way together are refused together: that is one event.
+        }
         state.throttles = state.throttles.saturating_add(1);
         let resume_at = now.after(SLOW_DOWN.wait(state.throttles));
-        state.resume_at = state.resume_at.max(Some(resume_at));
+        state.resume_at = Some(resume_at);
     }
 
     /// The server took a message: it is not too much any more.
@@ -114,27 +154,31 @@ impl Limiter {
     }
 }
 
+fn limit_reached(wait: Option<Duration>) -> Error {
+    Error::limit_reached("the mailbox's sending limit is reached", wait)
+}
+
 /// More at once than a whole window allows.
 struct TooMany {
     most: u32,
 }
 
 impl State {
-    /// Finds the earliest moment at which everything allows it.
-    fn admission(&mut self, recipients: u32, now: Moment) -> Result<Moment, TooMany> {
-        let mut at = self.resume_at.map_or(now, |resume| resume.max(now));
+    /// Finds the earliest moment at which everything allows it; `None` while it depends on messages under way.
+    fn admission(&mut self, recipients: u32, now: Moment) -> Result<Option<Moment>, TooMany> {
+        let mut at = Some(self.resume_at.map_or(now, |resume| resume.max(now)));
         if let Some(messages) = &mut self.messages {
-            at = at.max(messages.room_for(1, now)?);
+            at = at.zip(messages.room_for(1, now)?).map(|(at, room)| at.max(room));
         }
         if let Some(window) = &mut self.recipients {
-            at = at.max(window.room_for(recipients, now)?);
+            at = at.zip(window.room_for(recipients, now)?).map(|(at, room)| at.max(room));
         }
         Ok(at)
     }
 
     fn count(&mut self, recipients: u32, now: Moment) {
         if let Some(messages) = &mut self.messages {
-            messages.add(1, now);
+            messages.begin();
         }
         if let Some(window) = &mut self.recipients {
             window.add(recipients, now);
@@ -149,6 +193,8 @@ struct Window {
     span: Duration,
     grain: Duration,
     entries: VecDeque<Entry>,
+    /// Under way and not yet among the entries.
+    open: u32,
     total: u32,
 }
 
@@ -161,10 +207,11 @@ struct Entry {
 
 impl Window {
     fn new(most: u32, span: Duration, grain: Duration) -> Self {
-        Self { most, span, grain, entries: VecDeque::new(), total: 0 }
+        Self { most, span, grain, entries: VecDeque::new(), open: 0, total: 0 }
     }
 
-    fn room_for(&mut self, count: u32, now: Moment) -> Result<Moment, TooMany> {
+    /// Finds when `count` more fit in; `None` while that depends on what is under way.
+    fn room_for(&mut self, count: u32, now: Moment) -> Result<Option<Moment>, TooMany> {
         if count > self.most {
             return Err(TooMany { most: self.most });
         }
@@ -173,16 +220,26 @@ impl Window {
             self.total = self.total.saturating_sub(entry.count);
             self.entries.pop_front();
         }
-        let mut total = self.total;
+        let mut total = self.total.saturating_add(self.open);
         let mut at = now;
         for entry in &self.entries {
-            if total + count <= self.most {
+            if total.saturating_add(count) <= self.most {
                 break;
             }
-            total -= entry.count;
+            total = total.saturating_sub(entry.count);
             at = entry.since.after(lifetime);
         }
-        Ok(at)
+        Ok((total.saturating_add(count) <= self.most).then_some(at))
+    }
+
+    /// Something is under way, and counts until it is over and for a whole span after that.
+    fn begin(&mut self) {
+        self.open = self.open.saturating_add(1);
+    }
+
+    fn end(&mut self, now: Moment) {
+        self.open = self.open.saturating_sub(1);
+        self.add(1, now);
     }
 
     fn add(&mut self, count: u32, now: Moment) {

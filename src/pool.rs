@@ -4,11 +4,11 @@
 //! cancelled future) closes it, so none comes back with a reply owed. The pool knows nothing of messages.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
 
 use crate::authentication::{Authentication, Method};
@@ -36,7 +36,7 @@ struct Shared {
     /// connections than permits.
     permits: Arc<Semaphore>,
     most: usize,
-    closed: AtomicBool,
+    closed: watch::Sender<bool>,
     waiting: AtomicUsize,
     idle: Mutex<Idle>,
 }
@@ -46,6 +46,8 @@ struct Idle {
     parked: VecDeque<Parked>,
     /// The task that closes connections that stay idle; there is one while there are any.
     sweeper: Option<AbortHandle>,
+    /// When it looks again; `None` while it is about to.
+    wakes: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -65,6 +67,10 @@ pub(crate) struct Checkout {
     messages: u32,
     permit: OwnedSemaphorePermit,
 }
+
+/// The right to use one connection.
+#[derive(Debug)]
+pub(crate) struct Turn(OwnedSemaphorePermit);
 
 /// Where a connection came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +103,7 @@ impl Pool {
             authentication,
             permits,
             most,
-            closed: AtomicBool::new(false),
+            closed: watch::Sender::new(false),
             waiting: AtomicUsize::new(0),
             idle: Mutex::default(),
         }))
@@ -118,12 +124,19 @@ impl Pool {
         }
     }
 
-    /// Hands out an idle connection, or opens one; waits for its turn, in order, when all are in use.
+    /// Waits, in order, until a connection may be used.
+    ///
+    /// # Cancellation
+    /// A dropped future, and a dropped turn, let in the next.
+    pub(crate) async fn turn(&self, deadline: Moment) -> Result<Turn, Error> {
+        self.permit(deadline).await.map(Turn)
+    }
+
+    /// Hands out an idle connection, or opens one.
     ///
     /// # Cancellation
     /// A dropped future gives back what it has taken and closes what it has opened.
-    pub(crate) async fn checkout(&self, deadline: Moment) -> Result<Checkout, Error> {
-        let permit = self.permit(deadline).await?;
+    pub(crate) async fn checkout(&self, Turn(permit): Turn, deadline: Moment) -> Result<Checkout, Error> {
         while let Some(Parked { mut connection, opened, messages, since }) = self.pop_idle() {
             connection.set_deadline(deadline);
             if self.0.endpoint.clock.moment().since(since) > DOUBTFUL {
@@ -155,27 +168,41 @@ impl Pool {
         let Checkout { connection, permit, opened, messages, origin: _ } = checkout;
         let since = self.0.endpoint.clock.moment();
         let parked = Parked { connection, since, opened, messages: messages.saturating_add(1) };
-        if parked.connection.is_clean() && self.is_fresh(&parked, since) && !self.is_closed() {
-            let mut idle = self.idle();
-            idle.parked.push_back(parked);
-            if idle.sweeper.is_none() {
-                let sweep = sweep(Arc::downgrade(&self.0), self.0.endpoint.clock.clone());
-                idle.sweeper = Some(tokio::spawn(sweep).abort_handle());
-            }
+        if !parked.connection.is_clean() {
+            return;
         }
+        let mut idle = self.idle();
+        // Read under the lock, so that `close` finds whatever is put in before it.
+        if self.is_closed() || !self.is_fresh(&parked, since) {
+            drop(idle);
+            retire(parked.connection, permit);
+            return;
+        }
+        let ends = self.ends(&parked);
+        idle.parked.push_back(parked);
+        let sleeps_too_long = idle.wakes.is_some_and(|wakes| ends < wakes);
+        if sleeps_too_long || idle.sweeper.as_ref().is_none_or(AbortHandle::is_finished) {
+            if let Some(sweeper) = idle.sweeper.take() {
+                sweeper.abort();
+            }
+            idle.wakes = None;
+            let sweep = sweep(Arc::downgrade(&self.0), self.0.endpoint.clock.clone());
+            idle.sweeper = Some(tokio::spawn(sweep).abort_handle());
+        }
+        drop(idle);
         drop(permit);
     }
 
     /// Lets nobody in any more, waits until all connections in use have come back or `deadline`, and says QUIT on them.
     pub(crate) async fn close(&self, deadline: Moment) {
         let Shared { endpoint, permits, most, closed, .. } = &*self.0;
-        closed.store(true, Ordering::Relaxed);
+        closed.send_replace(true);
         let drained = async {
             let idle = std::mem::take(&mut self.idle().parked);
             for parked in idle {
                 parked.connection.quit().await;
             }
-            // Whoever was waiting gets a permit first, sees that the pool is closed, and gives it back.
+            // Nobody waits for one any more, so this is all that are in use.
             let _all = permits.acquire_many(u32::try_from(*most).unwrap_or(u32::MAX)).await;
         };
         // Those who have not finished by then lose nothing but the pool.
@@ -184,15 +211,29 @@ impl Pool {
     }
 
     fn is_closed(&self) -> bool {
-        self.0.closed.load(Ordering::Relaxed)
+        *self.0.closed.borrow()
+    }
+
+    /// Waits for `turn`, in whatever line it stands, unless the pool is closed first.
+    pub(crate) async fn unless_closed<F: Future>(&self, turn: F) -> Result<F::Output, Error> {
+        let mut closed = self.0.closed.subscribe();
+        tokio::select! {
+            biased;
+            // The sender lives in `self`, so waiting for it cannot fail.
+            _ = closed.wait_for(|closed| *closed) => Err(Error::closed()),
+            output = turn => Ok(output),
+        }
     }
 
     async fn permit(&self, deadline: Moment) -> Result<OwnedSemaphorePermit, Error> {
         let _waiting = Waiting::count(&self.0.waiting);
-        match self.0.endpoint.clock.until(deadline, self.0.permits.clone().acquire_owned()).await {
-            Ok(Ok(permit)) if !self.is_closed() => Ok(permit),
-            Ok(_) => Err(Error::closed()),
-            Err(_) => Err(self.overdue(Phase::Preparation)),
+        let clock = &self.0.endpoint.clock;
+        let permit = clock.until(deadline, self.0.permits.clone().acquire_owned());
+        match self.unless_closed(permit).await? {
+            // A turn that comes with the deadline is none.
+            Ok(Ok(permit)) if clock.moment() < deadline => Ok(permit),
+            Ok(Err(_)) => Err(Error::closed()),
+            Ok(Ok(_)) | Err(_) => Err(self.overdue(Phase::Preparation)),
         }
     }
 
@@ -200,28 +241,41 @@ impl Pool {
     fn pop_idle(&self) -> Option<Parked> {
         let now = self.0.endpoint.clock.moment();
         let mut idle = self.idle();
-        idle.parked.retain(|parked| self.is_fresh(parked, now));
+        self.retire_expired(&mut idle, now);
         idle.parked.pop_back()
     }
 
-    /// Takes out what must not be used any more; says when to look again, if anything is left.
-    fn take_expired(&self) -> (Vec<Parked>, Option<Moment>) {
-        let now = self.0.endpoint.clock.moment();
-        let mut idle = self.idle();
+    /// Closes what must not be used any more.
+    fn retire_expired(&self, idle: &mut Idle, now: Moment) {
         let (kept, expired) = std::mem::take(&mut idle.parked)
             .into_iter()
             .partition::<Vec<_>, _>(|parked| self.is_fresh(parked, now));
         idle.parked = kept.into();
-        let reuse = self.0.endpoint.config.reuse();
-        let ends = idle
-            .parked
-            .iter()
-            .map(|parked| parked.since.after(reuse.idle()).min(parked.opened.after(reuse.age())));
-        let next = ends.min();
+        for parked in expired {
+            // Without a permit there is no time for a good-bye: somebody else needs the connection's place at once.
+            if let Ok(permit) = self.0.permits.clone().try_acquire_owned() {
+                retire(parked.connection, permit);
+            }
+        }
+    }
+
+    /// Closes what must not be used any more; says when to look again, if anything is left.
+    fn sweep(&self) -> Option<Moment> {
+        let now = self.0.endpoint.clock.moment();
+        let mut idle = self.idle();
+        self.retire_expired(&mut idle, now);
+        let next = idle.parked.iter().map(|parked| self.ends(parked)).min();
         if next.is_none() {
             idle.sweeper = None;
         }
-        (expired, next)
+        idle.wakes = next;
+        next
+    }
+
+    /// Finds when an idle connection must not be used any more.
+    fn ends(&self, parked: &Parked) -> Moment {
+        let reuse = self.0.endpoint.config.reuse();
+        parked.since.after(reuse.idle()).min(parked.opened.after(reuse.age()))
     }
 
     fn is_fresh(&self, parked: &Parked, now: Moment) -> bool {
@@ -252,7 +306,8 @@ impl Pool {
                 match connection.authenticate(username, self.bearer(&token)).await {
                     Ok(()) => Ok(connection),
                     Err(failure) if is_token_refused(&failure) => {
-                        drop(connection);
+                        // Its place is needed: a server that allows three connections counts this one until QUIT.
+                        connection.quit().await;
                         self.open_with_another_token(&token, failure, deadline).await
                     }
                     Err(failure) => Err(failure.into()),
@@ -302,14 +357,19 @@ impl Pool {
     }
 }
 
+/// Says QUIT and closes; the server counts the connection until it has heard that, and so does the pool.
+fn retire(connection: Connection, permit: OwnedSemaphorePermit) {
+    tokio::spawn(async move {
+        connection.quit().await;
+        drop(permit);
+    });
+}
+
 /// Closes connections as they become too old to be used, until none is idle or the pool is gone.
 async fn sweep(pool: Weak<Shared>, clock: Clock) {
     while let Some(pool) = pool.upgrade().map(Pool) {
-        let (expired, next) = pool.take_expired();
+        let next = pool.sweep();
         drop(pool);
-        for parked in expired {
-            parked.connection.quit().await;
-        }
         match next {
             Some(next) => clock.sleep_until(next).await,
             None => return,

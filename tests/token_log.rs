@@ -90,3 +90,22 @@ async fn a_client_secret_that_expires_soon_is_a_warning() {
     assert!(lines[0].1.contains("the client secret expires soon"), "{lines:?}");
     assert!(!lines[0].1.contains(&entra.client_secret().unwrap()), "{lines:?}");
 }
+
+#[tokio::test]
+async fn a_program_that_runs_on_is_warned_once_a_day() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let manual = ManualClock::new();
+    let entra = FakeEntra::builder().clock(manual.clock()).token_length(100).start().await;
+    let expires_at = manual.clock().now() + time::Duration::days(31);
+    let secret = ClientSecret::new(entra.client_secret().unwrap()).with_expiry(expires_at);
+    let cache = entra.app().client_secret(secret).build().unwrap().refresh_token(entra.store());
+    for _hour in 0..24 * 33 {
+        manual.advance(Duration::from_secs(60 * 60));
+        cache.token(TokenRequest::new()).await.unwrap();
+    }
+    let lines: Vec<_> = log.0.lock().unwrap().iter().map(|(_, line)| line.clone()).collect();
+    assert_eq!(lines.len(), 33 - 1, "{lines:?}");
+    assert!(lines[0].contains("days=29") && lines[0].contains("the client secret expires soon"), "{lines:?}");
+    assert!(lines[30].contains("the client secret has expired"), "{lines:?}");
+}

@@ -5,8 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use smtp_oauth::testing::{FakeEntra, ManualClock, TokenFault};
-use smtp_oauth::{AccessToken, TokenCache, TokenError, TokenErrorKind, TokenProvider, TokenRequest, token};
+use smtp_oauth::{
+    AccessToken, FileStore, TokenCache, TokenError, TokenErrorKind, TokenProvider, TokenRequest, TokenStore,
+    token,
+};
 use tokio::sync::Semaphore;
+
+#[path = "support/process.rs"]
+mod process;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -40,6 +46,30 @@ async fn sixty_four_tasks_cause_one_request() {
     }
     assert_eq!(entra.requests(), 1);
     assert_eq!(entra.tokens().count(), 1);
+}
+
+/// Does nothing but in a process that the test below starts.
+#[tokio::test]
+async fn child() {
+    if process::role().is_some() {
+        let store = FileStore::open(process::store_address()).unwrap();
+        let token = process::cache(store).token(TokenRequest::new()).await.unwrap();
+        process::say(secrecy::ExposeSecret::expose_secret(token.secret()));
+    }
+}
+
+#[tokio::test]
+async fn eight_processes_with_one_file_cause_one_request() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token.json");
+    let entra = FakeEntra::start().await;
+    FileStore::open(&path).unwrap().save(&entra.sign_in()).await.unwrap();
+    let start = |_| process::Process::start("token", path.to_str().unwrap(), &entra);
+    let mut processes: Vec<_> = (0..8).map(start).collect();
+    for process in &mut processes {
+        assert_eq!(process.hear().await, entra.tokens().all()[0]);
+    }
+    assert_eq!(entra.requests(), 1);
 }
 
 #[tokio::test]

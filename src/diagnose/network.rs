@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use super::{Diagnose, StepName, StepResult, report};
 use crate::config::{MailServerConfig, Tls};
+use crate::oauth;
 use crate::smtp::Phase;
 use crate::smtp::capabilities::Capabilities;
 use crate::smtp::connection::Connection;
@@ -106,14 +107,14 @@ impl Diagnose<'_> {
 }
 
 fn of_tls(tls: &TlsFacts, config: &MailServerConfig, now: OffsetDateTime) -> (String, StepResult) {
-    let TlsFacts { version, cipher_suite, chain, expires_at } = tls;
+    let TlsFacts { version, cipher_suite, chain } = tls;
     let certificates = match chain.len() {
         1 => "1 certificate".to_owned(),
         count => format!("{count} certificates"),
     };
     let finding = format!("{version}, {cipher_suite}, {certificates}, valid for {}", config.host());
-    match expires_at {
-        Some(at) if *at - now <= CERTIFICATE_WARNING => {
+    match chain.first().and_then(|certificate| oauth::certificate_expiry(certificate)) {
+        Some(at) if at - now <= CERTIFICATE_WARNING => {
             (format!("{finding}; the certificate expires on {}", at.date()), StepResult::Warning)
         }
         Some(at) => (format!("{finding} until {}", at.date()), StepResult::Passed),
@@ -150,28 +151,35 @@ fn time_of(name: StepName, facts: &Facts) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+
     use super::*;
+    use smtp_oauth::testing::{CertificateKind, TestAuthority};
 
     #[test]
     fn a_certificate_that_expires_within_days_is_a_warning() {
-        let now = OffsetDateTime::UNIX_EPOCH;
         let config = MailServerConfig::builder().host("mail.example").username("a@mail.example").build();
         let config = config.unwrap();
+        let issued = TestAuthority::new().issue(CertificateKind::Valid);
+        let certificate = CertificateDer::from_pem_slice(issued.chain_pem().as_bytes()).unwrap();
+        let expiry = oauth::certificate_expiry(&certificate).unwrap();
+        let tls = |chain| TlsFacts { version: "TLS 1.3", cipher_suite: String::new(), chain };
+        let date = expiry.date();
         let cases = [
-            (None, StepResult::Passed, "valid for mail.example"),
-            (Some(60), StepResult::Passed, "valid for mail.example until 1970-03-02"),
-            (Some(2), StepResult::Warning, "; the certificate expires on 1970-01-03"),
+            (tls(vec![]), 20, StepResult::Passed, "valid for mail.example".to_owned()),
+            (
+                tls(vec![certificate.clone()]),
+                20,
+                StepResult::Passed,
+                format!("valid for mail.example until {date}"),
+            ),
+            (tls(vec![certificate]), 2, StepResult::Warning, format!("; the certificate expires on {date}")),
         ];
-        for (days, result, words) in cases {
-            let tls = TlsFacts {
-                version: "TLS 1.3",
-                cipher_suite: String::new(),
-                chain: Vec::new(),
-                expires_at: days.map(|days| now + time::Duration::days(days)),
-            };
-            let (finding, found) = of_tls(&tls, &config, now);
+        for (tls, days, result, words) in cases {
+            let (finding, found) = of_tls(&tls, &config, expiry - time::Duration::days(days));
             assert_eq!(found, result, "{finding}");
-            assert!(finding.ends_with(words), "{finding}");
+            assert!(finding.ends_with(&words), "{finding}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! An app registration in Entra ID: settings, endpoints, and the ways it gets tokens. Signs nobody in by itself.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +13,13 @@ use super::secret::ClientSecret;
 use super::tenant::{Tenant, is_guid};
 use crate::clock::Clock;
 use crate::cloud::Cloud;
-use crate::oauth::{self, ClientAuthentication, ClientError, Expiring, HttpClient};
+use crate::oauth::{
+    self, ClientAssertion, ClientAuthentication, ClientCertificate, ClientError, Expiring, HttpClient,
+    KeepAlive,
+};
 use crate::tls::TlsSettings;
-use crate::token::TokenCache;
 use crate::token::store::TokenStore;
+use crate::token::{TokenCache, TokenError, TokenErrorKind, from_fn};
 
 /// Asks Entra for a refresh token along with the access token.
 const OFFLINE_ACCESS: &str = "offline_access";
@@ -49,6 +53,7 @@ impl App {
             tenant,
             client_id: client_id.into(),
             client_secret: None,
+            assertions: Vec::new(),
             cloud: Cloud::default(),
             authority: None,
             http: None,
@@ -64,7 +69,59 @@ impl App {
     /// handed out; of several processes with one store, one asks Entra and the others use its answer. Access tokens
     /// are cached: see [`TokenCache`] for when they are refreshed and what happens in an outage.
     pub fn refresh_token(&self, store: impl TokenStore + 'static) -> TokenCache {
-        self.0.client.refresh_token(store, [self.0.cloud.smtp_send_scope(), OFFLINE_ACCESS])
+        self.0.client.refresh_token(store, self.scopes())
+    }
+
+    /// Renews the refresh token in `store` when it is older than `age`; Entra's expires after 90 days without use.
+    ///
+    /// For a program that may send nothing for months: call it at the start and from a daily timer, with 30 days, say.
+    /// A program that sends more often than that need not.
+    ///
+    /// # Errors
+    /// As the provider that [`refresh_token`](Self::refresh_token) makes.
+    ///
+    /// # Cancellation
+    /// A renewal that was begun is finished, so that a rotated refresh token is not lost.
+    pub async fn keep_alive(
+        &self,
+        store: impl TokenStore + 'static,
+        age: Duration,
+    ) -> Result<KeepAlive, TokenError> {
+        self.0.client.keep_alive(store, self.scopes(), age).await
+    }
+
+    fn scopes(&self) -> [&'static str; 2] {
+        [self.0.cloud.smtp_send_scope(), OFFLINE_ACCESS]
+    }
+
+    /// Provides access tokens for sending mail as the app itself (`SMTP.SendAsApp`): nobody signs in.
+    ///
+    /// The app needs the application permission `SMTP.SendAsApp` of *Office 365 Exchange Online* with admin consent, a
+    /// service principal in Exchange Online, and access to the mailbox it sends from.
+    ///
+    /// Errors of the provider: [`TokenErrorKind::Configuration`] when the tenant is `organizations`, `consumers` or
+    /// `common`, or the app has no credential; no server is asked then.
+    ///
+    /// ```
+    /// use smtp_oauth::entra::{App, Tenant};
+    ///
+    /// let app = App::builder(Tenant::parse("contoso.onmicrosoft.com")?, "6731de76-14a6-49ae-97bc-6eba6914391e")
+    ///     .federated_token_file("/var/run/secrets/azure/tokens/azure-identity-token")
+    ///     .build()?;
+    /// let tokens = app.client_credentials();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn client_credentials(&self) -> TokenCache {
+        if self.0.tenant.is_single() {
+            return self.0.client.client_credentials([self.0.cloud.app_scope()]);
+        }
+        // Entra would answer with AADSTS9001023 or, worse, issue a token for a tenant that nobody meant.
+        let message = format!(
+            "an app signs in to one tenant: `{}` stands for many, give the tenant's id or domain",
+            self.0.tenant
+        );
+        let error = TokenError::new(TokenErrorKind::Configuration, message);
+        TokenCache::new(from_fn(move || std::future::ready(Err(error.clone()))))
     }
 
     /// Returns until when the app's client secret or certificate works, where that is known.
@@ -119,6 +176,7 @@ pub struct AppBuilder {
     tenant: Tenant,
     client_id: String,
     client_secret: Option<ClientSecret>,
+    assertions: Vec<ClientAssertion>,
     cloud: Cloud,
     authority: Option<Url>,
     http: Option<Arc<dyn HttpClient>>,
@@ -131,6 +189,26 @@ impl AppBuilder {
     /// Sets the client secret, with or without its expiry date. Default: none, for a public client.
     pub fn client_secret(mut self, secret: impl Into<ClientSecret>) -> Self {
         self.client_secret = Some(secret.into());
+        self
+    }
+
+    /// Signs in with a certificate in place of a client secret.
+    pub fn client_certificate(self, certificate: ClientCertificate) -> Self {
+        self.client_assertion(ClientAssertion::certificate(certificate))
+    }
+
+    /// Signs in with the token in this file, of another issuer that the app registration trusts (*Federated
+    /// credentials*).
+    ///
+    /// The file is read for each request. For the one that Kubernetes' workload identity names, give
+    /// [`ClientAssertion::workload_identity`] to [`client_assertion`](Self::client_assertion).
+    pub fn federated_token_file(self, path: impl Into<PathBuf>) -> Self {
+        self.client_assertion(ClientAssertion::file(path))
+    }
+
+    /// Signs in with an assertion: signed by a KMS or an HSM, or fetched from another issuer.
+    pub fn client_assertion(mut self, assertion: ClientAssertion) -> Self {
+        self.assertions.push(assertion);
         self
     }
 
@@ -174,7 +252,7 @@ impl AppBuilder {
     ///
     /// # Errors
     /// [`AppError`] with every problem found: a client id that is no GUID, a *Secret ID* in place of the secret's
-    /// *Value*, an authority that secrets must not be sent to, no usable HTTP client.
+    /// *Value*, more than one credential, an authority that secrets must not be sent to, no usable HTTP client.
     pub fn build(self) -> Result<App, AppError> {
         let mut problems = Vec::new();
         // A GUID, always: anything else is the app's name, or the secret in the wrong field.
@@ -188,6 +266,9 @@ impl AppBuilder {
             if secret.is_secret_id() {
                 problems.push(AppProblem::SecretId);
             }
+        }
+        if self.assertions.len() + usize::from(self.client_secret.is_some()) > 1 {
+            problems.push(AppProblem::SeveralCredentials);
         }
         let client = match self.client() {
             Ok(client) if problems.is_empty() => client,
@@ -213,6 +294,8 @@ impl AppBuilder {
             let expiring = secret.expires_at().map(|at| Expiring { what: "client secret", at });
             builder =
                 builder.authentication(ClientAuthentication::Post(secret.value().clone())).expiring(expiring);
+        } else if let Some(assertion) = self.assertions.first() {
+            builder = builder.authentication(ClientAuthentication::PrivateKeyJwt(assertion.clone()));
         }
         if let Some(http) = &self.http {
             builder = builder.http_client(http.clone());

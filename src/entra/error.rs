@@ -27,6 +27,9 @@ pub enum AppProblem {
         "the client secret is the `Secret ID`: copy the `Value` next to it, or make a new secret if it is hidden"
     )]
     SecretId,
+    /// More than one of client secret, certificate and federated token was given.
+    #[error("the app has more than one credential: give a client secret, a certificate or a federated token")]
+    SeveralCredentials,
     /// The token endpoint or the HTTP client cannot be used.
     #[error("{}", .0)]
     Client(#[source] ClientError),
@@ -58,7 +61,10 @@ impl std::error::Error for AppError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.problems.iter().find_map(|problem| match problem {
             AppProblem::Client(error) => std::error::Error::source(error),
-            AppProblem::ClientId | AppProblem::MalformedSecret | AppProblem::SecretId => None,
+            AppProblem::ClientId
+            | AppProblem::MalformedSecret
+            | AppProblem::SecretId
+            | AppProblem::SeveralCredentials => None,
         })
     }
 }

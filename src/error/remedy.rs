@@ -138,6 +138,7 @@ fn of_kind(kind: ErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
         | ErrorKind::MessageRefused
         | ErrorKind::LimitReached
         | ErrorKind::Closed
+        | ErrorKind::InsideRuntime
         | ErrorKind::Unsendable
         | ErrorKind::Indeterminate => return None,
     };

@@ -87,8 +87,10 @@ impl Inner {
         let recipients = u32::try_from(order.recipients.len()).unwrap_or(u32::MAX);
         let mut failures = 0;
         loop {
-            self.limiter.admit(recipients, deadline).await?;
-            let error = match self.attempt(order, deadline).await {
+            let ticket = self.pool.unless_closed(self.limiter.admit(recipients, deadline)).await??;
+            let outcome = self.attempt(order, deadline).await;
+            drop(ticket);
+            let error = match outcome {
                 Ok(delivery) => {
                     self.limiter.accepted();
                     return Ok(delivery);
@@ -99,21 +101,29 @@ impl Inner {
                 self.limiter.slow_down();
             }
             failures += 1;
-            let may_repeat = matches!(error.kind(), ErrorKind::ServerUnavailable | ErrorKind::Disconnected);
+            let may_repeat = matches!(
+                error.kind(),
+                ErrorKind::ServerUnavailable | ErrorKind::Disconnected | ErrorKind::TokenUnavailable
+            );
             let Some(wait) = self.retry.wait(failures).filter(|_| may_repeat) else { return Err(error) };
             let clock = &self.endpoint.clock;
             let next = clock.moment().after(wait.max(error.retry_after().unwrap_or_default()));
             if next >= deadline {
                 return Err(error);
             }
-            clock.sleep_until(next).await;
+            if self.pool.unless_closed(clock.sleep_until(next)).await.is_err() {
+                return Err(error); // It says more than that the mailer was closed meanwhile.
+            }
         }
     }
 
     /// Carries out one transaction on whatever connection works.
     async fn attempt(&self, order: &Order<'_>, deadline: Moment) -> Result<Delivery, Error> {
         loop {
-            let mut checkout = self.pool.checkout(deadline).await?;
+            let turn = self.pool.turn(deadline).await?;
+            // After the turn: whoever waited for it while the server said that it is too much must hear of it.
+            self.pool.unless_closed(self.limiter.resume(deadline)).await??;
+            let mut checkout = self.pool.checkout(turn, deadline).await?;
             let origin = checkout.origin;
             let result = checkout.connection.submit(order).await;
             self.pool.park(checkout);

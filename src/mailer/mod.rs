@@ -1,11 +1,13 @@
 //! The mailer: carries submissions over the pool's connections and says what became of each. Parses nothing.
 
+mod batch;
 mod delivery;
 mod settings;
 
 use std::fmt;
 use std::sync::Arc;
 
+use futures_core::Stream;
 use lettre::address::Envelope;
 use lettre::message::{Mailbox, header::ContentType};
 use lettre::{AsyncTransport, Message};
@@ -24,6 +26,8 @@ use crate::retry::RetryPolicy;
 use crate::smtp::connection::Endpoint;
 use crate::smtp::{Dsn, RecipientPolicy};
 use crate::token::TokenCache;
+
+pub use batch::{Batch, BatchProgress, IntoSubmission};
 
 use settings::SignIn;
 
@@ -256,6 +260,34 @@ impl Mailer {
             ));
         }
         warnings
+    }
+
+    /// Submits every message of a stream, as many at a time as there may be connections.
+    ///
+    /// Yields what became of each as soon as that is known, with its number in the stream, from 0. Takes the next message
+    /// from the stream only when one is done, so memory holds no more than those under way. One that fails does not stop
+    /// the others.
+    ///
+    /// ```
+    /// use smtp_oauth::{Mailer, lettre::Message};
+    ///
+    /// async fn send_all(mailer: &Mailer, messages: impl futures_core::Stream<Item = Message>) {
+    ///     let mut batch = mailer.submit_all(messages);
+    ///     while let Some((number, result)) = batch.next().await {
+    ///         if let Err(error) = result {
+    ///             eprintln!("message {number}: {error} ({:?})", batch.progress());
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Cancellation
+    /// Dropping the batch drops the submissions under way, as for [`submit`](Self::submit).
+    pub fn submit_all<S>(&self, messages: S) -> Batch<S>
+    where
+        S: Stream<Item: IntoSubmission>,
+    {
+        Batch::new(self.clone(), messages)
     }
 
     /// Returns how the connections are used at the moment.

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use time::OffsetDateTime;
 use url::{Host, Url};
 
+use super::assertion::ClientAssertion;
 use super::error::Classify;
 use super::expiry::{Expiring, ExpiryWatch};
 use super::http::HttpClient;
@@ -55,24 +56,36 @@ pub enum ClientAuthentication {
     Post(SecretString),
     /// The secret in the `Authorization` header, form-encoded first (`client_secret_basic`, RFC 6749 §2.3.1).
     Basic(SecretString),
+    /// A signed assertion, or a token of another issuer (`private_key_jwt`, RFC 7523 §2.2).
+    PrivateKeyJwt(ClientAssertion),
 }
 
 impl ClientAuthentication {
     pub(super) fn secret(&self) -> Option<&SecretString> {
         match self {
-            Self::None => None,
+            Self::None | Self::PrivateKeyJwt(_) => None,
             Self::Post(secret) | Self::Basic(secret) => Some(secret),
+        }
+    }
+
+    fn expiring(&self) -> Option<Expiring> {
+        match self {
+            Self::None | Self::Post(_) | Self::Basic(_) => None,
+            Self::PrivateKeyJwt(assertion) => {
+                Some(Expiring { what: "client certificate", at: assertion.expires_at()? })
+            }
         }
     }
 }
 
 impl fmt::Debug for ClientAuthentication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Post(_) => "Post([redacted])",
-            Self::Basic(_) => "Basic([redacted])",
-        })
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Post(_) => f.write_str("Post([redacted])"),
+            Self::Basic(_) => f.write_str("Basic([redacted])"),
+            Self::PrivateKeyJwt(assertion) => f.debug_tuple("PrivateKeyJwt").field(assertion).finish(),
+        }
     }
 }
 
@@ -242,7 +255,7 @@ impl ClientBuilder {
             Some(http) => http,
             None => default_http(&tls, &token_endpoint)?,
         };
-        let expiry = ExpiryWatch::new(expiring);
+        let expiry = ExpiryWatch::new(expiring.or_else(|| authentication.expiring()));
         expiry.check(&clock, &client_id);
         Ok(Client(Arc::new(Inner {
             token_endpoint,
@@ -284,7 +297,7 @@ pub(crate) fn is_trustworthy(url: &Url) -> bool {
     plain && (url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url))) && url.has_host()
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
@@ -294,7 +307,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 #[cfg(feature = "reqwest")]
-fn default_http(tls: &TlsSettings, endpoint: &Url) -> Result<Arc<dyn HttpClient>, ClientError> {
+pub(super) fn default_http(tls: &TlsSettings, endpoint: &Url) -> Result<Arc<dyn HttpClient>, ClientError> {
     use super::transport::{Route, Transport};
 
     let route = if is_loopback(endpoint) { Route::Direct } else { Route::System };
@@ -305,7 +318,7 @@ fn default_http(tls: &TlsSettings, endpoint: &Url) -> Result<Arc<dyn HttpClient>
 }
 
 #[cfg(not(feature = "reqwest"))]
-fn default_http(_tls: &TlsSettings, _endpoint: &Url) -> Result<Arc<dyn HttpClient>, ClientError> {
+pub(super) fn default_http(_tls: &TlsSettings, _endpoint: &Url) -> Result<Arc<dyn HttpClient>, ClientError> {
     Err(ClientError::NoHttpClient)
 }
 

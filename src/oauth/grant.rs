@@ -11,6 +11,7 @@ use oauth2::{
 use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
 
+use super::assertion::Audience;
 use super::client::{Client, ClientAuthentication};
 use super::error::{Attempt, ErrorBody, Failure};
 use super::tap::{Tap, TapError};
@@ -88,8 +89,10 @@ impl Client {
     }
 
     async fn send_once<G: Grant>(&self, grant: &G) -> Result<Granted, Failure> {
-        let attempt = self.attempt(grant);
-        let tap = Tap::new(self.http().clone(), self.clock().clone());
+        let assertion = self.assertion().await?;
+        let mut attempt = self.attempt(grant);
+        attempt.secrets.extend(assertion.as_ref().map(ExposeSecret::expose_secret));
+        let tap = Tap::new(self.http().clone(), self.clock().clone()).with_assertion(assertion.clone());
         // Counted from before the request, so that a slow answer does not stretch the token's life.
         let asked_at = self.clock().now();
         let response = grant.send(&self.wire(), &tap).await;
@@ -101,6 +104,17 @@ impl Client {
         }
         read(&response, asked_at)
             .map_err(|_| attempt.invalid("a token that cannot be used", &exchange).into())
+    }
+
+    /// Made anew for each request: a server accepts an assertion once.
+    async fn assertion(&self) -> Result<Option<SecretString>, TokenError> {
+        let ClientAuthentication::PrivateKeyJwt(assertion) = self.authentication() else { return Ok(None) };
+        let audience = Audience {
+            token_endpoint: self.token_endpoint().as_str(),
+            client_id: self.client_id(),
+            now: self.clock().now(),
+        };
+        assertion.assert(&audience).await.map(Some)
     }
 
     fn attempt<'a, G: Grant>(&'a self, grant: &'a G) -> Attempt<'a> {
@@ -116,7 +130,9 @@ impl Client {
         let endpoint = oauth2::TokenUrl::from_url(self.token_endpoint().clone());
         let auth_type = match self.authentication() {
             ClientAuthentication::Basic(_) => AuthType::BasicAuth,
-            ClientAuthentication::None | ClientAuthentication::Post(_) => AuthType::RequestBody,
+            ClientAuthentication::None
+            | ClientAuthentication::Post(_)
+            | ClientAuthentication::PrivateKeyJwt(_) => AuthType::RequestBody,
         };
         let client = oauth2::Client::new(client_id).set_auth_type(auth_type).set_token_uri(endpoint);
         match self.authentication().secret() {

@@ -36,20 +36,47 @@ impl Client {
         store: impl TokenStore + 'static,
         scopes: impl IntoIterator<Item = S>,
     ) -> TokenCache {
-        let scopes: Vec<String> = scopes.into_iter().map(Into::into).collect();
-        let purpose: Vec<&str> =
-            scopes.iter().map(String::as_str).filter(|scope| *scope != OFFLINE_ACCESS).collect();
-        let purpose = purpose.join(" ");
-        let provider = RefreshToken {
-            client: self.clone(),
-            store: Arc::new(store),
-            scopes,
-            purpose,
-            refused: Mutex::new(None),
-            account: Mutex::new(None),
-        };
+        let provider = RefreshToken::new(self.clone(), store, scopes);
         TokenCache::new(provider).clock(self.clock().clone())
     }
+
+    /// Renews the refresh token in `store` when it is older than `age`, so that one which is seldom used does not expire.
+    ///
+    /// For a program that may send nothing for months: call it at the start and from a daily timer. Entra lets a
+    /// refresh token expire after 90 days without use. Does nothing, and asks no server, while the token is younger.
+    ///
+    /// # Errors
+    /// As the provider that [`refresh_token`](Self::refresh_token) makes.
+    ///
+    /// # Cancellation
+    /// A renewal that was begun is finished, so that a rotated refresh token is not lost.
+    pub async fn keep_alive<S: Into<String>>(
+        &self,
+        store: impl TokenStore + 'static,
+        scopes: impl IntoIterator<Item = S>,
+        age: Duration,
+    ) -> Result<KeepAlive, TokenError> {
+        let provider = RefreshToken::new(self.clone(), store, scopes);
+        let runtime = tokio::runtime::Handle::try_current().map_err(|error| {
+            let message = "a refresh token can only be renewed within a Tokio runtime";
+            TokenError::with_source(TokenErrorKind::Configuration, message, error)
+        })?;
+        let renewal = runtime.spawn(async move { provider.renew(age).await });
+        renewal.await.unwrap_or_else(|error| {
+            let message = "the renewal was abandoned: its task panicked or its runtime stopped";
+            Err(TokenError::with_source(TokenErrorKind::Unavailable, message, error))
+        })
+    }
+}
+
+/// What [`Client::keep_alive`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeepAlive {
+    /// The refresh token is of this age: young enough.
+    Fresh(Duration),
+    /// The refresh token was used, and replaced if the server rotates it.
+    Renewed,
 }
 
 /// Makes access tokens of a stored refresh token; only used behind a [`TokenCache`], which asks it once at a time and
@@ -72,15 +99,35 @@ struct Refused {
 }
 
 impl RefreshToken {
+    fn new<S: Into<String>>(
+        client: Client,
+        store: impl TokenStore + 'static,
+        scopes: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let scopes: Vec<String> = scopes.into_iter().map(Into::into).collect();
+        let purpose: Vec<&str> =
+            scopes.iter().map(String::as_str).filter(|scope| *scope != OFFLINE_ACCESS).collect();
+        let purpose = purpose.join(" ");
+        Self {
+            client,
+            store: Arc::new(store),
+            scopes,
+            purpose,
+            refused: Mutex::new(None),
+            account: Mutex::new(None),
+        }
+    }
+
     async fn refresh(&self, request: TokenRequest<'_>) -> Result<AccessToken, TokenError> {
         // Held across the request on purpose: of several processes one refreshes, and the others find its tokens.
-        let _lock = self.store.lock().await?;
-        let Some(stored) = self.store.load().await? else {
-            let message = "no refresh token is stored: sign in first";
-            return Err(TokenError::new(TokenErrorKind::SignInRequired, message));
-        };
-        let account = stored.account().map(str::to_owned);
-        *self.account.lock().unwrap_or_else(PoisonError::into_inner) = account;
+        let lock = self.store.lock().await?;
+        let result = self.refresh_locked(request).await;
+        lock.release().await;
+        result
+    }
+
+    async fn refresh_locked(&self, request: TokenRequest<'_>) -> Result<AccessToken, TokenError> {
+        let stored = self.stored().await?;
         let now = self.client.clock().now();
         if let Some(token) = stored.access_token(&self.purpose).filter(|token| request.accepts(token, now)) {
             return Ok(token.clone());
@@ -88,6 +135,36 @@ impl RefreshToken {
         if let Some(error) = self.refusal_of(stored.refresh_token()) {
             return Err(error);
         }
+        self.exchange(stored).await
+    }
+
+    async fn renew(&self, age: Duration) -> Result<KeepAlive, TokenError> {
+        let lock = self.store.lock().await?; // As in `refresh`: another process may just be renewing it.
+        let result = self.renew_locked(age).await;
+        lock.release().await;
+        result
+    }
+
+    async fn renew_locked(&self, age: Duration) -> Result<KeepAlive, TokenError> {
+        let stored = self.stored().await?;
+        let current = stored.age(self.client.clock().now());
+        if current <= age {
+            return Ok(KeepAlive::Fresh(current));
+        }
+        self.exchange(stored).await.map(|_token| KeepAlive::Renewed)
+    }
+
+    async fn stored(&self) -> Result<StoredTokens, TokenError> {
+        let Some(stored) = self.store.load().await? else {
+            let message = "no refresh token is stored: sign in first";
+            return Err(TokenError::new(TokenErrorKind::SignInRequired, message));
+        };
+        let account = stored.account().map(str::to_owned);
+        *self.account.lock().unwrap_or_else(PoisonError::into_inner) = account;
+        Ok(stored)
+    }
+
+    async fn exchange(&self, stored: StoredTokens) -> Result<AccessToken, TokenError> {
         let grant = RefreshGrant { token: stored.refresh_token(), scopes: &self.scopes };
         match self.client.obtain(&grant).await {
             Ok(granted) => self.keep(stored, granted).await,

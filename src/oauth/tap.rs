@@ -6,14 +6,18 @@ use std::time::{Duration, SystemTime};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use oauth2::AsyncHttpClient;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use url::form_urlencoded;
 
 use super::error::ErrorBody;
 use super::http::{
     HttpClient, HttpError, HttpErrorKind, HttpFuture, HttpRequest, HttpResponse, MOST_BODY_BYTES,
 };
 use crate::clock::Clock;
+
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// Wraps an HTTP client for one attempt at one grant.
 ///
@@ -22,6 +26,7 @@ pub(super) struct Tap {
     http: Arc<dyn HttpClient>,
     clock: Clock,
     exchange: Arc<Mutex<Exchange>>,
+    assertion: Option<SecretString>,
 }
 
 /// What was heard.
@@ -48,7 +53,13 @@ pub(super) enum TapError {
 
 impl Tap {
     pub(super) fn new(http: Arc<dyn HttpClient>, clock: Clock) -> Self {
-        Self { http, clock, exchange: Arc::default() }
+        Self { http, clock, exchange: Arc::default(), assertion: None }
+    }
+
+    /// Adds a client assertion to the request's form, which the `oauth2` crate cannot do for every grant.
+    pub(super) fn with_assertion(mut self, assertion: Option<SecretString>) -> Self {
+        self.assertion = assertion;
+        self
     }
 
     /// Returns what was heard so far.
@@ -61,7 +72,10 @@ impl<'c> AsyncHttpClient<'c> for Tap {
     type Error = TapError;
     type Future = std::pin::Pin<Box<dyn Future<Output = Result<HttpResponse, TapError>> + Send + 'c>>;
 
-    fn call(&'c self, request: HttpRequest) -> Self::Future {
+    fn call(&'c self, mut request: HttpRequest) -> Self::Future {
+        if let Some(assertion) = &self.assertion {
+            append(request.body_mut(), assertion);
+        }
         let answer: HttpFuture<'c> = self.http.execute(request);
         Box::pin(async move {
             let response = answer.await.map_err(TapError::Http)?;
@@ -73,6 +87,15 @@ impl<'c> AsyncHttpClient<'c> for Tap {
             screen(response)
         })
     }
+}
+
+/// RFC 7521 §4.2: both are form parameters beside those of the grant.
+fn append(form: &mut Vec<u8>, assertion: &SecretString) {
+    let mut more = form_urlencoded::Serializer::new(String::new());
+    more.append_pair("client_assertion_type", ASSERTION_TYPE)
+        .append_pair("client_assertion", assertion.expose_secret());
+    form.extend_from_slice(b"&");
+    form.extend_from_slice(more.finish().as_bytes());
 }
 
 impl Exchange {

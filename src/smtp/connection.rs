@@ -175,10 +175,13 @@ impl Connection {
         self.is_clean() && matches!(self.stream.unread().await, Ok(0))
     }
 
-    /// Says QUIT and waits a moment for the answer; errors do not matter any more.
+    /// Says QUIT and waits a moment for the answer and the server's close; errors do not matter any more.
     pub(crate) async fn quit(mut self) {
-        if self.is_clean() {
-            let _ = self.command(Phase::Quit, b"QUIT\r\n", LAST_WORDS).await;
+        let clock = self.endpoint.clock.clone();
+        self.deadline = clock.moment().after(LAST_WORDS);
+        if self.is_clean() && self.command(Phase::Quit, b"QUIT\r\n", LAST_WORDS).await.is_ok() {
+            // RFC 5321 §4.1.1.10: the server closes first, and has then stopped counting this connection.
+            let _ = clock.until(self.deadline, self.lettre.read_response()).await;
         }
         self.stream.close();
     }

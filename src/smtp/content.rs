@@ -86,7 +86,7 @@ impl<'a> Encoder<'a> {
 
     /// Appends up to about `room` octets to `out`; returns whether there is more.
     pub(crate) fn fill(&mut self, out: &mut Vec<u8>, room: usize) -> bool {
-        let full = out.len() + room;
+        let full = out.len().saturating_add(room);
         while !self.rest.is_empty() && out.len() < full {
             let space = full - out.len();
             match self.clean {
@@ -195,6 +195,13 @@ mod tests {
         for (message, wire) in cases {
             assert_eq!(encode(Content::new(message).dotted(), 64), wire, "{}", message.escape_ascii());
         }
+    }
+
+    #[test]
+    fn a_whole_message_is_appended_to_the_commands_before_it() {
+        let mut group = b"BDAT 3 LAST\r\n".to_vec();
+        assert!(!Content::new(b"a\n").plain().fill(&mut group, usize::MAX));
+        assert_eq!(group, b"BDAT 3 LAST\r\na\r\n");
     }
 
     proptest! {

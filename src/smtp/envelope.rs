@@ -41,7 +41,7 @@ impl EnvelopeReplies {
 
     pub(super) fn may_proceed(&self, policy: RecipientPolicy) -> bool {
         let all = self.recipients.iter().all(Reply::is_positive);
-        self.has_recipient() && (all || policy == RecipientPolicy::AcceptSome)
+        !self.is_closing() && self.has_recipient() && (all || policy == RecipientPolicy::AcceptSome)
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -55,7 +55,15 @@ impl EnvelopeReplies {
     /// Finds the reply that kept the message from being sent.
     pub(super) fn refusal(self) -> Undelivered {
         let Self { mail, recipients, data } = self;
-        let refused = recipients.iter().find(|reply| !reply.is_positive()).cloned();
+        let find = |wanted: fn(&Reply) -> bool| recipients.iter().find(|reply| wanted(reply));
+        let closing = find(|reply| reply.code() == 421);
+        // Of several refusals the one that may go away speaks for the message, as trying again gets further; but where
+        // all recipients must be accepted, the one that stays.
+        let refused = match recipients.iter().any(Reply::is_positive) {
+            true => find(Reply::is_permanent).or_else(|| find(Reply::is_transient)),
+            false => find(Reply::is_transient).or_else(|| find(|reply| !reply.is_positive())),
+        };
+        let refused = closing.or(refused).cloned();
         let (phase, reply) = match (mail.is_positive(), data) {
             (false, _) => (Phase::Mail, Some(mail)),
             (true, Some(data)) if recipients.iter().any(Reply::is_positive) => (Phase::Data, Some(data)),
@@ -152,7 +160,10 @@ impl Connection {
         for line in &commands.recipients {
             match self.command(Phase::Rcpt, line, limit).await {
                 Ok(reply) => replies.recipients.push(reply),
-                Err(failure) => return Err(Undelivered::from(failure).with_recipients(replies.recipients)),
+                Err(failure) => return Err(Undelivered::from(failure).after_recipients(replies.recipients)),
+            }
+            if replies.is_closing() {
+                break;
             }
         }
         Ok(replies)

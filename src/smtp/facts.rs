@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rustls::ClientConnection;
 use rustls::pki_types::CertificateDer;
-use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use super::capabilities::Capabilities;
@@ -29,8 +28,6 @@ pub(crate) struct TlsFacts {
     pub(crate) cipher_suite: String,
     /// The server's certificate first.
     pub(crate) chain: Vec<CertificateDer<'static>>,
-    /// When the server's certificate expires; `None` when that could not be read.
-    pub(crate) expires_at: Option<OffsetDateTime>,
 }
 
 /// Where facts are written, if anybody wants them.
@@ -85,8 +82,6 @@ impl TlsFacts {
             version,
             cipher_suite: cipher_suite.unwrap_or_default(),
             chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
-            // rustls checks the date without telling it, and no parser of X.509 is among the dependencies.
-            expires_at: None,
         }
     }
 }

@@ -99,6 +99,16 @@ impl Undelivered {
         undelivered.with_recipients(recipients)
     }
 
+    /// Adds the replies to RCPT. One of them may be a good-bye (RFC 5321 §3.8): then nothing behind it was taken.
+    pub(super) fn after_recipients(self, recipients: Vec<Reply>) -> Self {
+        let goodbye = recipients.iter().find(|reply| reply.code() == 421);
+        let undelivered = match (&self.failure.cause, goodbye) {
+            (Cause::Closed(_), Some(reply)) => Self::refused(Phase::Rcpt, reply.clone()),
+            _ => self,
+        };
+        undelivered.with_recipients(recipients)
+    }
+
     fn unknown(failure: Failure) -> Self {
         Self { certainty: Certainty::Unknown, ..Self::from(failure) }
     }
@@ -146,7 +156,7 @@ impl Connection {
                 match self.command(Phase::Data, b"DATA\r\n", limit).await {
                     Ok(data) => data,
                     Err(failure) => {
-                        return Err(Undelivered::from(failure).with_recipients(replies.recipients));
+                        return Err(Undelivered::from(failure).after_recipients(replies.recipients));
                     }
                 }
             }
@@ -206,8 +216,7 @@ impl Connection {
             };
             return Err(replies.refusal());
         }
-        let verdict = verdict.map_err(Undelivered::unknown);
-        self.conclude_chunk(replies.recipients, verdict)
+        self.conclude_chunk(replies.recipients, verdict.map_err(Undelivered::unknown))
     }
 
     /// The message by BDAT, once the server has accepted somebody.
@@ -292,7 +301,7 @@ impl Connection {
     ) -> Result<Delivery, Undelivered> {
         let verdict = match verdict {
             Ok(verdict) => verdict,
-            Err(undelivered) => return Err(undelivered.with_recipients(recipients)),
+            Err(undelivered) => return Err(undelivered.after_recipients(recipients)),
         };
         match verdict.code() {
             421 => Err(Undelivered::refused(Phase::FinalReply, verdict).with_recipients(recipients)),

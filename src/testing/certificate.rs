@@ -4,11 +4,11 @@ use std::fmt;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 
 use crate::clock::Clock;
 
@@ -79,6 +79,51 @@ impl TestAuthority {
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&key, &self.issuer).expect("the authority's key signs");
         ServerCertificate { chain_pem: certificate.pem(), key_pem: key.serialize_pem() }
+    }
+}
+
+/// A certificate that an app signs in with, and its private key, as PEM.
+pub struct AppCertificate {
+    certificate_pem: String,
+    key_pem: String,
+}
+
+impl AppCertificate {
+    /// Makes a self-signed certificate with a new RSA key, as Entra accepts it.
+    pub fn new(expires_at: OffsetDateTime) -> Self {
+        let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048);
+        Self::of_key(&key.expect("RSA is compiled in"), expires_at)
+    }
+
+    /// Makes one with an elliptic curve key, which Entra refuses.
+    pub fn elliptic(expires_at: OffsetDateTime) -> Self {
+        Self::of_key(&new_key(), expires_at)
+    }
+
+    fn of_key(key: &KeyPair, expires_at: OffsetDateTime) -> Self {
+        let mut params = CertificateParams::default();
+        params.not_before = expires_at - Duration::days(365);
+        params.not_after = expires_at;
+        params.distinguished_name.push(DnType::CommonName, "smtp-oauth test app");
+        let certificate_pem = params.self_signed(key).expect("the key signs").pem();
+        Self { certificate_pem, key_pem: key.serialize_pem() }
+    }
+
+    /// Returns the certificate.
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// Returns the private key.
+    pub fn key_pem(&self) -> &str {
+        &self.key_pem
+    }
+}
+
+impl fmt::Debug for AppCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { certificate_pem, key_pem: _ } = self;
+        f.debug_struct("AppCertificate").field("certificate_pem", certificate_pem).finish_non_exhaustive()
     }
 }
 

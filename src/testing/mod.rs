@@ -12,7 +12,7 @@ mod microsoft365;
 mod replies;
 mod tokens;
 
-pub use certificate::{CertificateKind, ServerCertificate, TestAuthority};
+pub use certificate::{AppCertificate, CertificateKind, ServerCertificate, TestAuthority};
 pub use clock::ManualClock;
 pub use codes::KnownCode;
 pub use entra::{FakeEntra, FakeEntraBuilder, ReceivedGrant, TokenFault};

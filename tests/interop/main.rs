@@ -5,22 +5,26 @@
 //!
 //! ```ignore
 //! #[tokio::test]
-//! async fn token_of_the_account_is_accepted() {
+//! async fn a_note_arrives() {
 //!     let Some(servers) = Servers::start(&Limits::default()) else { return };
-//!     servers.tokens().accept("a token", BOSS);
-//!     // submit to "localhost", servers.port(Service::Submission), trusting servers.ca_pem()
+//!     let mailer = mailer(&servers, Service::Submission);
+//!     mailer.submit_raw(&envelope(["alice"]), &note("hello")).await.unwrap();
 //!     let delivered = servers.maildir().wait_for("alice@example.test", 1);
-//!     assert_eq!(delivered[0].content, message.formatted());
+//!     assert_eq!(delivered[0].content, note("hello"));
 //! }
 //! ```
 
+mod authentication;
+mod client;
+mod connections;
+mod delivery;
 mod harness;
 mod introspection;
 mod maildir;
+mod recipients;
+mod refusals;
 mod servers;
-mod wire;
 
 pub(crate) use introspection::Tokens;
 pub(crate) use maildir::Maildir;
 pub(crate) use servers::{ASSISTANT, BOSS, Limits, PASSWORD, Servers, Service};
-pub(crate) use wire::Wire;

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -19,7 +20,7 @@ pub(crate) const PASSWORD: &str = "correct horse";
 pub(crate) const ASSISTANT: &str = "assistant@example.test";
 
 /// One of the ports, which differ in what `EHLO` advertises only.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
     /// Everything: PIPELINING, CHUNKING, SIZE, 8BITMIME, SMTPUTF8, DSN, ENHANCEDSTATUSCODES.
     Submission,
@@ -27,6 +28,19 @@ pub(crate) enum Service {
     NoPipelining,
     /// The same without CHUNKING.
     NoChunking,
+    /// CHUNKING and 8BITMIME at most, and OAUTHBEARER as the only mechanism.
+    Minimal,
+}
+
+impl Service {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Submission => "submission",
+            Self::NoPipelining => "no-pipelining",
+            Self::NoChunking => "no-chunking",
+            Self::Minimal => "minimal",
+        }
+    }
 }
 
 /// What the servers refuse to exceed.
@@ -36,11 +50,13 @@ pub(crate) struct Limits {
     pub(crate) message_size: usize,
     /// Recipients in a transaction; from the next one on `RCPT` gets `452 4.5.3`. Default: 100.
     pub(crate) recipients: usize,
+    /// Time without a command; then Postfix says `421 4.4.2` and closes. Default: 5 minutes.
+    pub(crate) idle: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { message_size: 1 << 20, recipients: 100 }
+        Self { message_size: 1 << 20, recipients: 100, idle: Duration::from_secs(300) }
     }
 }
 
@@ -74,6 +90,7 @@ impl Servers {
             .env("INTROSPECTION_PORT", tokens.port().to_string())
             .env("MESSAGE_SIZE_LIMIT", limits.message_size.to_string())
             .env("RECIPIENT_LIMIT", limits.recipients.to_string())
+            .env("IDLE_LIMIT", limits.idle.as_secs().to_string())
             .env("OWNER_PID", std::process::id().to_string())
             .output()
             .expect("servers.sh runs");
@@ -85,12 +102,8 @@ impl Servers {
 
     /// The port of a service on 127.0.0.1; the certificate is for `localhost`.
     pub(crate) fn port(&self, service: Service) -> u16 {
-        let name = match service {
-            Service::Submission => "SUBMISSION_PORT",
-            Service::NoPipelining => "NO_PIPELINING_PORT",
-            Service::NoChunking => "NO_CHUNKING_PORT",
-        };
-        self.settings[name].parse().expect("port")
+        let name = format!("{}_PORT", service.name().to_uppercase().replace('-', "_"));
+        self.settings[&name].parse().expect("port")
     }
 
     /// The certificate of the authority that signed the servers', in PEM.
@@ -106,6 +119,28 @@ impl Servers {
     /// Where every message to example.test ends up.
     pub(crate) fn maildir(&self) -> &Maildir {
         &self.maildir
+    }
+
+    /// Waits until at least `count` sessions on a port are over, and returns what Postfix counted in each, such as
+    /// `ehlo=2 starttls=1 auth=0/1 commands=3/4`: commands that were accepted, then all, where that is more.
+    ///
+    /// # Panics
+    /// When they are not over after ten seconds.
+    pub(crate) fn sessions(&self, service: Service, count: usize) -> Vec<String> {
+        let process = format!("postfix/{}/smtpd[", service.name());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let log = self.log();
+            // The script's own look at the port says nothing.
+            let ended = log.lines().filter(|line| line.contains(&process) && line.contains(" ehlo="));
+            let ended: Vec<_> =
+                ended.filter_map(|line| line.split_once("[127.0.0.1] ")).map(|(_, it)| it.into()).collect();
+            if ended.len() >= count {
+                return ended;
+            }
+            assert!(Instant::now() < deadline, "{} of {count} sessions are over", ended.len());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// What Postfix and Dovecot have logged so far, for the text of a failed assertion.

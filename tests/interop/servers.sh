@@ -8,9 +8,10 @@
 #
 # `start` takes these from the environment:
 #   INTROSPECTION_PORT      where 127.0.0.1 answers /introspect (RFC 7662); default: nowhere, every token fails temporarily
-#   SUBMISSION_PORT, NO_PIPELINING_PORT, NO_CHUNKING_PORT    default: free ports
+#   SUBMISSION_PORT, NO_PIPELINING_PORT, NO_CHUNKING_PORT, MINIMAL_PORT    default: free ports
 #   MESSAGE_SIZE_LIMIT      in octets; default 1048576
 #   RECIPIENT_LIMIT         recipients in one transaction; default 100
+#   IDLE_LIMIT              seconds without a command after which a connection is closed; default 300
 #   OWNER_PID               a process whose end, however it comes, stops the servers and removes DIR; default: none
 set -euo pipefail
 
@@ -198,6 +199,7 @@ smtpd_sasl_security_options = noanonymous
 
 message_size_limit = ${MESSAGE_SIZE_LIMIT:-1048576}
 smtpd_recipient_limit = ${RECIPIENT_LIMIT:-100}
+smtpd_timeout = ${IDLE_LIMIT:-300}s
 smtpd_error_sleep_time = 0
 smtpd_client_restrictions =
 smtpd_helo_restrictions =
@@ -235,6 +237,10 @@ END
 127.0.0.1:$NO_CHUNKING_PORT inet n - n - - smtpd
     -o syslog_name=postfix/no-chunking
     -o smtpd_discard_ehlo_keywords=chunking,silent-discard
+127.0.0.1:$MINIMAL_PORT inet n - n - - smtpd
+    -o syslog_name=postfix/minimal
+    -o smtpd_discard_ehlo_keywords=pipelining,size,dsn,smtputf8,enhancedstatuscodes,silent-discard
+    -o smtpd_sasl_mechanism_filter=oauthbearer
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 tlsmgr unix - - n 1000? 1 tlsmgr
@@ -270,7 +276,7 @@ wait_for_servers() {
         ((SECONDS < deadline)) || fail "Dovecot did not answer: $(tail -n 5 "$dir/dovecot.log" 2>&1)"
         sleep 0.05
     done
-    for port in "$SUBMISSION_PORT" "$NO_PIPELINING_PORT" "$NO_CHUNKING_PORT"; do
+    for port in "$SUBMISSION_PORT" "$NO_PIPELINING_PORT" "$NO_CHUNKING_PORT" "$MINIMAL_PORT"; do
         until greets "$port"; do
             ((SECONDS < deadline)) || fail "port $port did not answer: $(tail -n 5 "$dir/postfix.log" 2>&1)"
             sleep 0.05
@@ -283,6 +289,7 @@ write_env() {
 SUBMISSION_PORT=$SUBMISSION_PORT
 NO_PIPELINING_PORT=$NO_PIPELINING_PORT
 NO_CHUNKING_PORT=$NO_CHUNKING_PORT
+MINIMAL_PORT=$MINIMAL_PORT
 CA=$dir/tls/ca.pem
 MAILDIR=$dir/mail/maildir
 POSTFIX_PID_FILE=$dir/queue/pid/master.pid
@@ -310,6 +317,7 @@ start_servers() {
     command -v postfix dovecot openssl >/dev/null || fail "servers are missing: run '$script install'"
     : "${INTROSPECTION_PORT:=1}"
     : "${SUBMISSION_PORT:=$(free_port)}" "${NO_PIPELINING_PORT:=$(free_port)}" "${NO_CHUNKING_PORT:=$(free_port)}"
+    : "${MINIMAL_PORT:=$(free_port)}"
 
     # The servers give root up and must still reach their files.
     chmod 755 "$dir"

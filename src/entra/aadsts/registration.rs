@@ -63,7 +63,7 @@ pub(super) const ROWS: &[Row] = &[
         ],
     ),
     Row::new(
-        &[50012, 50013, 50027, 500_133, 700_027],
+        &[50012, 50013, 50027, 500_133, 700_024, 700_027],
         Some(Kind::ClientRefused),
         Who::ApplicationAdministrator,
         "Entra does not accept the certificate's signature.",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use wiremock::{Request, Respond, ResponseTemplate};
 
+use super::credential::{Credentials, Expected};
 use super::refusal::Refusal;
 use super::{FakeEntraBuilder, TokenFault, answer};
 use crate::clock::Clock;
@@ -19,7 +20,7 @@ pub(super) struct State {
     pub(super) tokens: IssuedTokens,
     pub(super) tenant: String,
     pub(super) client_id: String,
-    pub(super) client_secret: Option<String>,
+    pub(super) credentials: Credentials,
     pub(super) account: String,
     pub(super) token_lifetime: Duration,
     pub(super) token_length: usize,
@@ -83,7 +84,7 @@ impl Endpoint {
             tokens,
             tenant,
             client_id,
-            client_secret,
+            credentials: Credentials::of_secret(client_secret),
             account,
             token_lifetime,
             token_length,
@@ -166,16 +167,17 @@ impl State {
     }
 
     /// Checks what Entra checks, in its order; an AADSTS code is a refusal.
-    fn judge(&self, request: &Request, grant: &ReceivedGrant) -> Result<(), u32> {
+    fn judge(&mut self, request: &Request, grant: &ReceivedGrant) -> Result<(), u32> {
         if request.method.as_str() != "POST" {
             return Err(900_561);
         }
         if grant.path != format!("/{}/oauth2/v2.0/token", self.tenant) {
             return Err(90_002);
         }
-        self.authenticate(grant)?;
+        self.authenticate(request, grant)?;
         match grant.parameter("grant_type") {
             "refresh_token" => self.judge_refresh_token(grant.parameter("refresh_token")),
+            "client_credentials" => return self.judge_app(grant.parameter("scope")),
             "" => Err(900_144),
             _ => Err(70_003),
         }?;
@@ -192,19 +194,27 @@ impl State {
         }
     }
 
-    fn authenticate(&self, grant: &ReceivedGrant) -> Result<(), u32> {
-        let basic = grant.authorization.as_deref().and_then(answer::read_basic);
-        let (id, secret) = basic.unwrap_or_else(|| {
-            (grant.parameter("client_id").to_owned(), grant.parameter("client_secret").to_owned())
-        });
-        if id != self.client_id {
-            return Err(700_016);
+    fn authenticate(&mut self, request: &Request, grant: &ReceivedGrant) -> Result<(), u32> {
+        let host = request.headers.get("host").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let audience = format!("http://{host}{}", grant.path);
+        let expected = Expected { client_id: &self.client_id, audience: &audience, now: self.clock.now() };
+        self.credentials.judge(grant, &expected)
+    }
+
+    /// An app signs in as itself: with proof of who it is, to one tenant, for all that it was granted there.
+    fn judge_app(&self, scope: &str) -> Result<(), u32> {
+        if self.credentials.is_public() {
+            return Err(7_000_218);
         }
-        match &self.client_secret {
-            Some(_) if secret.is_empty() => Err(7_000_218),
-            Some(expected) if *expected != secret => Err(7_000_215),
-            None if !secret.is_empty() => Err(700_025),
-            _ => Ok(()),
+        match self.tenant.as_str() {
+            "common" | "consumers" => return Err(9_001_023),
+            "organizations" => return Err(50_194),
+            _ => {}
+        }
+        if scope.starts_with("https://") && scope.ends_with("/.default") && !scope.contains(' ') {
+            Ok(())
+        } else {
+            Err(1_002_012)
         }
     }
 

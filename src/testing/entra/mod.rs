@@ -15,6 +15,7 @@ use crate::entra::{App, AppBuilder, Tenant};
 use crate::token::store::{MemoryStore, StoredTokens};
 
 mod answer;
+mod credential;
 mod endpoint;
 mod fault;
 mod refusal;
@@ -25,7 +26,7 @@ pub(super) use refusal::wording;
 
 /// A fake of Entra ID on a loopback port; stops when it is dropped.
 ///
-/// It answers the refresh token grant as Entra does: a new refresh token with each use, the old one still valid;
+/// It answers the client credentials grant and the refresh token grant as Entra does: a new refresh token with each use, the old one still valid;
 /// refusals with the `error` strings, AADSTS codes and HTTP statuses of the real one. No access token works at a
 /// `FakeExchange` that was not issued here, when both share [`tokens`](Self::tokens).
 ///
@@ -95,7 +96,7 @@ impl FakeEntra {
         let app = App::builder(tenant, state.client_id.as_str())
             .authority(self.authority())
             .clock(state.clock.clone());
-        match &state.client_secret {
+        match &state.credentials.secret {
             Some(secret) => app.client_secret(secret.as_str()),
             None => app,
         }
@@ -164,12 +165,32 @@ impl FakeEntra {
 
     /// Returns the client secret that is accepted; `None` for a public client.
     pub fn client_secret(&self) -> Option<String> {
-        self.endpoint.state().client_secret.clone()
+        self.endpoint.state().credentials.secret.clone()
     }
 
     /// Accepts another client secret from now on, and no longer the one before (AADSTS7000215).
     pub fn replace_client_secret(&self, secret: impl Into<String>) {
-        self.endpoint.state().client_secret = Some(secret.into());
+        self.endpoint.state().credentials.secret = Some(secret.into());
+    }
+
+    /// Lets the client secret expire (AADSTS7000222).
+    pub fn expire_client_secret(&self) {
+        self.endpoint.state().credentials.secret_expired = true;
+    }
+
+    /// Registers a certificate with the app, in PEM: assertions that its key signed are accepted from now on.
+    pub fn register_certificate(&self, certificate_pem: &str) {
+        self.endpoint.state().credentials.register(certificate_pem);
+    }
+
+    /// Accepts this token of another issuer as the app's credential, as a federated credential does.
+    pub fn trust_federated_token(&self, token: impl Into<String>) {
+        self.endpoint.state().credentials.federated_tokens.push(token.into());
+    }
+
+    /// Accepts no federated token from now on that was trusted before.
+    pub fn distrust_federated_tokens(&self) {
+        self.endpoint.state().credentials.federated_tokens.clear();
     }
 
     /// Returns the account that signs in.

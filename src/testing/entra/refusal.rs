@@ -94,6 +94,39 @@ const KNOWN: &[Known] = &[
         "Client is public so neither 'client_assertion' nor 'client_secret' should be presented.",
     ),
     (
+        700_027,
+        401,
+        "invalid_client",
+        None,
+        "Client assertion failed signature validation: the key was not found, or the signature is wrong.",
+    ),
+    (700_024, 401, "invalid_client", None, "Client assertion is not within its valid time range."),
+    (50_027, 401, "invalid_client", None, "JWT token is invalid or malformed."),
+    (50_013, 401, "invalid_client", None, "Assertion failed: it was presented before."),
+    (
+        9_001_023,
+        400,
+        "invalid_request",
+        None,
+        "The grant type is not supported over the /common or /consumers endpoints. Please use the \
+         /organizations or tenant-specific endpoint.",
+    ),
+    (
+        50_194,
+        400,
+        "invalid_request",
+        None,
+        "Application is not configured as a multi-tenant application. Use a tenant-specific endpoint.",
+    ),
+    (
+        1_002_012,
+        400,
+        "invalid_scope",
+        None,
+        "The provided value for scope is not valid. Client credential flows must have a scope value with \
+         /.default suffixed to the resource identifier (application ID URI).",
+    ),
+    (
         7_000_112,
         401,
         "unauthorized_client",

@@ -10,7 +10,6 @@ use crate::clock::Clock;
 use crate::token::{TokenError, TokenErrorKind};
 
 mod disk;
-mod document;
 
 const FIRST_POLL: Duration = Duration::from_millis(5);
 const SLOWEST_POLL: Duration = Duration::from_millis(250);

@@ -6,21 +6,31 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
 
 use super::{AccessToken, TokenError};
 
+mod document;
 mod file;
+#[cfg(feature = "keyring")]
+mod keyring;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 
 pub use file::FileStore;
+#[cfg(feature = "keyring")]
+pub use keyring::KeyringStore;
 pub use memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use redis::RedisStore;
 
 /// Keeps the tokens of one account between runs and shares them between processes.
 ///
-/// [`FileStore`] and [`MemoryStore`] implement it; write your own for a vault or a database.
+/// [`FileStore`], [`MemoryStore`], and behind features `KeyringStore` and `RedisStore` implement it; write your own for a vault or a database.
 ///
 /// ```
 /// use smtp_oauth::token::store::StoredTokens;
@@ -69,12 +79,14 @@ pub trait TokenStore: fmt::Debug + Send + Sync {
     /// As [`load`](Self::load), [`save`](Self::save) and [`lock`](Self::lock).
     fn seed<'a>(&'a self, tokens: &'a StoredTokens) -> StoreFuture<'a, bool> {
         StoreFuture::new(async move {
-            let _lock = self.lock().await?;
-            if self.load().await?.is_some() {
-                return Ok(false);
-            }
-            self.save(tokens).await?;
-            Ok(true)
+            let lock = self.lock().await?;
+            let seeded = match self.load().await {
+                Ok(None) => self.save(tokens).await.map(|()| true),
+                Ok(Some(_)) => Ok(false),
+                Err(error) => Err(error),
+            };
+            lock.release().await;
+            seeded
         })
     }
 }
@@ -118,15 +130,35 @@ impl<T> fmt::Debug for StoreFuture<'_, T> {
 }
 
 /// Holds a store's lock; dropping it releases the lock.
+///
+/// [`release`](Self::release) also waits until that has been done, which takes a moment where the lock is on a server.
 #[must_use = "the lock is released at once when it is not held"]
 pub struct StoreLock {
-    _guard: Box<dyn Send + Sync>,
+    guard: Box<dyn Send + Sync>,
+    released: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
 impl StoreLock {
     /// Wraps whatever releases the lock when it is dropped.
     pub fn new(guard: impl Send + Sync + 'static) -> Self {
-        Self { _guard: Box::new(guard) }
+        Self { guard: Box::new(guard), released: None }
+    }
+
+    /// Sets what is done when the lock has been released, for a guard that only begins to release it when dropped.
+    pub fn with_released(mut self, released: impl Future<Output = ()> + Send + Sync + 'static) -> Self {
+        self.released = Some(Box::pin(released));
+        self
+    }
+
+    /// Releases the lock, and waits until others can take it.
+    ///
+    /// A program that ends right after a drop may leave a lock on a server to expire.
+    pub async fn release(self) {
+        let Self { guard, released } = self;
+        drop(guard);
+        if let Some(released) = released {
+            released.await;
+        }
     }
 }
 
@@ -190,6 +222,13 @@ impl StoredTokens {
     /// Returns when the refresh token was obtained.
     pub fn obtained_at(&self) -> OffsetDateTime {
         self.obtained_at
+    }
+
+    /// Returns how old the refresh token is at `now`.
+    ///
+    /// Entra's expires when it is unused for 90 days; each use yields a new one.
+    pub fn age(&self, now: OffsetDateTime) -> Duration {
+        Duration::try_from(now - self.obtained_at).unwrap_or_default()
     }
 
     /// Returns the name of the account that signed in, if it is known.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use zeroize::Zeroizing;
 
 use super::super::StoredTokens;
-use super::document::{self, Damage};
+use super::super::document::{self, Damage};
 use crate::token::{TokenError, TokenErrorKind};
 
 /// Far above the size of any token file, so that a wrong path does not fill the memory.
@@ -157,14 +157,5 @@ fn refused(path: &Path, why: &str) -> TokenError {
 }
 
 fn damaged(path: &Path, damage: &Damage) -> TokenError {
-    let why = match damage {
-        Damage::Malformed { line, column } => {
-            format!("is damaged at line {line}, column {column}: restore it, or remove it and sign in again")
-        }
-        Damage::Version(version) => {
-            format!("has version {version}, which this program does not know: update the program")
-        }
-        Damage::Token => "holds an access token that cannot be one: remove it and sign in again".to_owned(),
-    };
-    refused(path, &why)
+    refused(path, &damage.explain())
 }

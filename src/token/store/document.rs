@@ -1,4 +1,4 @@
-//! The JSON text of a token file, version 1: writes it and reads it back. Opens no file.
+//! The JSON text of stored tokens, version 1: writes it and reads it back. Opens no file.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use time::OffsetDateTime;
 use time::serde::rfc3339;
 use zeroize::Zeroizing;
 
-use super::super::StoredTokens;
+use super::StoredTokens;
 use crate::token::{AccessToken, TokenError};
 
 const VERSION: u32 = 1;
 
-/// Why a text is not a token file; never quotes the text.
+/// Why a text is not that of stored tokens; never quotes the text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Damage {
-    /// Not the JSON of a token file.
+    /// Not the JSON of stored tokens.
     Malformed { line: usize, column: usize },
     /// A later version of this crate wrote it.
     Version(u32),
@@ -113,6 +113,19 @@ impl Access {
 }
 
 impl Damage {
+    /// Says what is wrong and what to do, to follow on the name of the place.
+    pub(super) fn explain(&self) -> String {
+        match self {
+            Self::Malformed { line, column } => format!(
+                "is damaged at line {line}, column {column}: restore it, or remove it and sign in again"
+            ),
+            Self::Version(version) => {
+                format!("has version {version}, which this program does not know: update the program")
+            }
+            Self::Token => "holds an access token that cannot be one: remove it and sign in again".to_owned(),
+        }
+    }
+
     /// Keeps the place only: the parser's own message may quote a token.
     fn at(error: &serde_json::Error) -> Self {
         Self::Malformed { line: error.line(), column: error.column() }

@@ -1,0 +1,79 @@
+//! The blocking mailer: the same outcomes without async, and no trap inside a runtime.
+#![cfg(feature = "blocking")]
+
+mod support;
+
+use smtp_oauth::lettre::Transport;
+use smtp_oauth::testing::{FakeExchange, Fault, Phase};
+use smtp_oauth::{Disposition, ErrorKind, blocking};
+use support::message;
+use tokio::runtime::Runtime;
+
+fn start() -> (Runtime, FakeExchange, blocking::Mailer) {
+    let runtime = Runtime::new().unwrap();
+    let server = runtime.block_on(FakeExchange::start());
+    let mailer = blocking::Mailer::new(support::mailer(&server)).unwrap();
+    (runtime, server, mailer)
+}
+
+#[test]
+fn messages_go_out_one_after_the_other_over_one_connection() {
+    let (_runtime, server, mailer) = start();
+    mailer.verify().unwrap();
+    for _ in 0..3 {
+        mailer.submit(&message()).unwrap();
+    }
+    mailer.send(&message()).unwrap(); // as a lettre transport
+    mailer.send_test().unwrap();
+    assert_eq!((server.message_count(), server.connections().total), (5, 2), "one of them for verify");
+    mailer.close().unwrap();
+    assert_eq!(mailer.submit(&message()).unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn a_refusal_is_the_same_error_as_without_blocking() {
+    let (_runtime, server, mailer) = start();
+    server.inject(
+        Phase::Mail,
+        Fault::reply("550 5.7.60 SMTP; Client does not have permissions to send as this sender"),
+    );
+    let error = mailer.submit(&message()).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.disposition()),
+        (ErrorKind::SenderRefused, Disposition::FixConfiguration)
+    );
+}
+
+#[test]
+fn threads_share_a_mailer() {
+    let (_runtime, server, mailer) = start();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| mailer.submit(&message()).unwrap());
+        }
+    });
+    assert_eq!(server.message_count(), 8);
+    assert!(server.connections().peak <= 4);
+}
+
+#[tokio::test]
+async fn inside_a_runtime_it_says_so_and_can_be_dropped() {
+    let server = FakeExchange::start().await;
+    let mailer = blocking::Mailer::new(support::mailer(&server)).unwrap();
+    let error = mailer.submit(&message()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InsideRuntime);
+    assert_eq!(error.to_string(), "a blocking mailer was called from within an async runtime");
+    drop(mailer);
+
+    let mailer = blocking::Mailer::new(support::mailer(&server)).unwrap();
+    let refused = tokio::task::spawn_blocking({
+        let mailer = mailer.clone();
+        move || mailer.submit(&message()).is_err()
+    });
+    assert!(refused.await.unwrap(), "tokio's blocking threads cannot be told apart");
+    let plain = std::thread::spawn(move || mailer.submit(&message()).map(drop));
+    while !plain.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    plain.join().unwrap().unwrap();
+}

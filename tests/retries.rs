@@ -1,0 +1,207 @@
+//! What is tried again, how patiently, and what never is.
+
+mod support;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use smtp_oauth::testing::{FakeExchange, Fault, ManualClock, Phase};
+use smtp_oauth::{
+    Authentication, Chunking, Clock, Disposition, Error, ErrorKind, Mailer, RetryPolicy, Submission,
+    Timeouts, TokenError, TokenErrorKind, token,
+};
+use support::{ACCOUNT, HOUR, issuing, message, settings};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Setup {
+    server: FakeExchange,
+    manual: ManualClock,
+    clock: Clock,
+    mailer: Mailer,
+}
+
+async fn start(policy: RetryPolicy, chunking: Chunking, total: Duration) -> Setup {
+    let manual = ManualClock::new();
+    let server = FakeExchange::builder().clock(manual.clock()).start().await;
+    let config =
+        settings(&server).chunking(chunking).timeouts(Timeouts::new().with_total(total)).build().unwrap();
+    let mailer = Mailer::builder(config)
+        .authentication(issuing(server.tokens(), 1800))
+        .clock(manual.clock())
+        .retry(policy)
+        .build()
+        .unwrap();
+    let clock = manual.clock();
+    Setup { server, manual, clock, mailer }
+}
+
+impl Setup {
+    /// Submits one message; returns the outcome and the time it took.
+    async fn submit(&self) -> (Result<Submission, Error>, Duration) {
+        let before = self.clock.now();
+        let message = message();
+        let step = Duration::from_millis(50);
+        let result = self.manual.advance_until(step, self.mailer.submit(&message)).await;
+        (result, (self.clock.now() - before).unsigned_abs())
+    }
+}
+
+/// Where a temporary refusal can come before the message is accepted.
+const PHASES: [Phase; 10] = [
+    Phase::Greeting,
+    Phase::Ehlo,
+    Phase::StartTls,
+    Phase::EhloAfterTls,
+    Phase::Auth,
+    Phase::Mail,
+    Phase::Rcpt,
+    Phase::Data,
+    Phase::Body,
+    Phase::BodyStart,
+];
+
+fn temporary(phase: Phase) -> Vec<Fault> {
+    let mut faults = vec![Fault::ReplyThenClose("421 4.3.2 Service not available".into())];
+    if phase != Phase::BodyStart {
+        faults.push(Fault::reply("451 4.7.0 Temporary server error. Please try again later."));
+    }
+    faults
+}
+
+#[tokio::test]
+async fn a_temporary_refusal_in_any_phase_is_tried_again_with_growing_waits() {
+    for phase in PHASES {
+        for fault in temporary(phase) {
+            let setup = start(RetryPolicy::new(), Chunking::Off, HOUR).await;
+            setup.server.inject(phase, fault.clone().times(2));
+            let (result, took) = setup.submit().await;
+            let submission = result.unwrap_or_else(|error| panic!("{phase:?} {fault:?}: {error:?}"));
+            assert_eq!((submission.accepted().len(), setup.server.message_count()), (1, 1), "{phase:?}");
+            // One second and two, half of each at random.
+            assert!(took >= SECOND * 3 / 2 && took <= SECOND * 5, "{phase:?} {fault:?}: {took:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_the_last_attempt_the_refusal_is_the_outcome() {
+    for phase in PHASES {
+        for fault in temporary(phase) {
+            let setup = start(RetryPolicy::new(), Chunking::Off, HOUR).await;
+            setup.server.inject(phase, fault.clone().times(3));
+            let error = setup.submit().await.0.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ServerUnavailable, "{phase:?} {fault:?}: {error:?}");
+            assert_eq!(error.disposition(), Disposition::Retry { after: None }, "{phase:?}");
+            assert_eq!(setup.server.message_count(), 0);
+            // All three faults have struck: nothing is left for the next submission.
+            setup.submit().await.0.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn never_is_one_attempt() {
+    for phase in PHASES {
+        for fault in temporary(phase) {
+            let setup = start(RetryPolicy::never(), Chunking::Off, HOUR).await;
+            setup.server.inject(phase, fault);
+            let (result, took) = setup.submit().await;
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::ServerUnavailable, "{phase:?}");
+            assert!(took < SECOND, "{phase:?}: {took:?}");
+            assert_eq!(setup.server.connections().total, 1, "{phase:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_final_refusal_is_not_tried_again() {
+    for phase in [Phase::Mail, Phase::Rcpt, Phase::Data, Phase::Body] {
+        let setup = start(RetryPolicy::new(), Chunking::Off, HOUR).await;
+        setup.server.inject(phase, Fault::reply("550 5.7.1 No"));
+        let (result, took) = setup.submit().await;
+        assert_eq!(result.unwrap_err().reply().unwrap().code(), 550, "{phase:?}");
+        assert!(took < SECOND, "{phase:?}: {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_may_have_been_accepted_is_never_sent_again() {
+    for chunking in [Chunking::Off, Chunking::Auto] {
+        for fault in [Fault::Close, Fault::Silence, Fault::Garbage(b"what?\r\n".to_vec())] {
+            let setup = start(RetryPolicy::new(), chunking, HOUR).await;
+            setup.submit().await.0.unwrap();
+            setup.server.inject(Phase::Body, fault.clone());
+            let error = setup
+                .manual
+                .advance_until(Duration::from_secs(20), setup.mailer.submit(&message()))
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Indeterminate, "{fault:?}");
+            assert_eq!(error.disposition(), Disposition::Indeterminate, "{fault:?}");
+            let sent = setup.server.transcript().iter().filter(|line| line.starts_with("MAIL")).count();
+            assert_eq!(sent, 2, "{fault:?}: one attempt each");
+        }
+    }
+}
+
+#[tokio::test]
+async fn attempts_end_with_the_total() {
+    let policy = RetryPolicy::new()
+        .with_attempts(NonZeroU32::new(1000).unwrap())
+        .with_first_wait(Duration::from_secs(4))
+        .with_longest_wait(Duration::from_secs(4));
+    let setup = start(policy, Chunking::Off, Duration::from_secs(30)).await;
+    setup.server.inject(Phase::Mail, Fault::reply("451 4.7.0 Temporary server error").always());
+    let (result, took) = setup.submit().await;
+    assert_eq!(result.unwrap_err().reply().unwrap().code(), 451, "the reason, not that time is up");
+    assert!(took > Duration::from_secs(20) && took <= Duration::from_secs(31), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_refused_token_is_replaced_once_even_if_nothing_is_tried_again() {
+    let setup = start(RetryPolicy::never(), Chunking::Off, HOUR).await;
+    let refused = "535 5.7.3 Authentication unsuccessful [SY5P282CA0097.AUSP282.PROD.OUTLOOK.COM]";
+    setup.server.inject(Phase::Auth, Fault::reply(refused));
+    setup.submit().await.0.unwrap();
+    assert_eq!((setup.server.tokens().count(), setup.server.connections().peak), (2, 1));
+
+    let setup = start(RetryPolicy::new(), Chunking::Off, HOUR).await;
+    setup.server.inject(Phase::Auth, Fault::reply(refused).times(2));
+    let error = setup.submit().await.0.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AuthenticationRefused);
+    assert_eq!((setup.server.tokens().count(), setup.server.connections().total), (2, 2));
+}
+
+#[tokio::test]
+async fn a_token_endpoint_that_asks_to_wait_is_asked_again_when_it_said() {
+    let manual = ManualClock::new();
+    let server = Arc::new(FakeExchange::builder().clock(manual.clock()).start().await);
+    let requests = Arc::<AtomicUsize>::default();
+    let provider = token::from_fn({
+        let (server, requests) = (server.clone(), requests.clone());
+        move || {
+            let first = requests.fetch_add(1, Ordering::SeqCst) == 0;
+            let token = server.tokens().issue_access_token(ACCOUNT, HOUR, 1800);
+            async move {
+                if first {
+                    let error = TokenError::new(TokenErrorKind::Unavailable, "throttled");
+                    return Err(error.with_retry_after(Duration::from_secs(40)));
+                }
+                Ok(token)
+            }
+        }
+    });
+    let mailer = Mailer::builder(settings(&server).build().unwrap())
+        .authentication(Authentication::oauth(provider))
+        .clock(manual.clock())
+        .build()
+        .unwrap();
+    let before = manual.clock().now();
+    manual.advance_until(SECOND / 2, mailer.submit(&message())).await.unwrap();
+    let took = (manual.clock().now() - before).unsigned_abs();
+    assert!(took >= Duration::from_secs(40) && took < Duration::from_secs(50), "{took:?}");
+    assert_eq!((requests.load(Ordering::SeqCst), server.message_count()), (2, 1));
+}

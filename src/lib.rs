@@ -31,6 +31,8 @@ mod office365;
 mod outcome;
 mod pool;
 mod powershell;
+#[cfg(feature = "redis")]
+mod redis_server;
 mod remedy;
 mod retry;
 mod settings;
@@ -53,6 +55,9 @@ pub use config::{
 };
 pub use diagnose::{Diagnose, Diagnosis, DiagnosisStep, StepName, StepResult, diagnose};
 pub use error::{Error, ErrorKind};
+#[cfg(feature = "redis")]
+pub use limits::RedisLimits;
+pub use limits::{Reservation, ReserveFuture, SharedLimits, SharedLimitsError};
 pub use mailer::{Batch, BatchProgress, IntoSubmission, Mailer, MailerBuilder, SubmitOptions};
 pub use office365::{Office365Profile, basic_authentication_retirement};
 pub use outcome::{Disposition, Refusal, Submission};

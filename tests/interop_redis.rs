@@ -5,13 +5,17 @@
 
 use std::io::Write;
 use std::net::TcpListener;
+use std::num::NonZeroU32;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use secrecy::ExposeSecret;
-use smtp_oauth::testing::{FakeEntra, ManualClock, TokenFault};
+use smtp_oauth::testing::{FakeEntra, FakeMicrosoft365, ManualClock, TokenFault};
 use smtp_oauth::token::store::StoredTokens;
-use smtp_oauth::{Clock, RedisStore, TokenErrorKind, TokenProvider, TokenRequest, TokenStore};
+use smtp_oauth::{
+    Authentication, Clock, Disposition, ErrorKind, Mailer, RedisLimits, RedisStore, Reservation,
+    SendingLimits, SharedLimits, TokenErrorKind, TokenProvider, TokenRequest, TokenStore, WhenReached,
+};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -269,4 +273,70 @@ async fn a_server_that_hangs_is_a_clear_error() {
     let store = open(&url).clock(manual.clock());
     let error = manual.advance_until(Duration::from_secs(1), store.load()).await.unwrap_err();
     assert!(error.to_string().ends_with("cannot be reached within 10 seconds"), "{error}");
+}
+
+fn minute_limit(most: u32) -> SendingLimits {
+    SendingLimits::new().with_messages_per_minute(NonZeroU32::new(most)).with_when_reached(WhenReached::Fail)
+}
+
+#[tokio::test]
+async fn a_fleet_stays_within_the_minute_and_the_day_together() {
+    let Some(server) = RedisServer::start().await else { return };
+    let fleet: Vec<_> = (0..3).map(|_| RedisLimits::open(server.url.as_str()).unwrap()).collect();
+    let limits = minute_limit(5);
+    let mut granted = 0;
+    for turn in 0..12 {
+        match fleet[turn % 3].reserve(NAME, &limits, 1).await.unwrap() {
+            Reservation::Granted => granted += 1,
+            Reservation::Wait(wait) => {
+                assert!(wait > Duration::from_secs(50) && wait <= Duration::from_secs(61), "{wait:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(granted, 5);
+    assert_eq!(fleet[0].reserve("other@contoso.com", &limits, 1).await.unwrap(), Reservation::Granted);
+
+    let a_day = SendingLimits::new().with_recipients_per_day(NonZeroU32::new(10));
+    assert_eq!(fleet[0].reserve("day@contoso.com", &a_day, 7).await.unwrap(), Reservation::Granted);
+    assert_eq!(fleet[1].reserve("day@contoso.com", &a_day, 3).await.unwrap(), Reservation::Granted);
+    match fleet[2].reserve("DAY@contoso.com", &a_day, 1).await.unwrap() {
+        Reservation::Wait(wait) => assert!(wait > Duration::from_secs(23 * 3600), "{wait:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn mailers_of_a_fleet_share_the_limit_and_send_by_their_own_when_redis_is_gone() {
+    let Some(mut server) = RedisServer::start().await else { return };
+    let tenant = FakeMicrosoft365::start().await;
+    let mailers: Vec<_> = (0..2)
+        .map(|_| {
+            let config = tenant.server().limits(minute_limit(3)).build().unwrap();
+            let provider = tenant.entra().app().build().unwrap().refresh_token(tenant.entra().store());
+            Mailer::builder(config)
+                .authentication(Authentication::oauth(provider))
+                .shared_limits(RedisLimits::open(server.url.as_str()).unwrap())
+                .build()
+                .unwrap()
+        })
+        .collect();
+    let mut refused = 0;
+    for turn in 0..6 {
+        match mailers[turn % 2].send_test().await {
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::LimitReached);
+                assert!(matches!(error.disposition(), Disposition::Retry { after: Some(_) }));
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((tenant.exchange().message_count(), refused), (3, 3));
+
+    server.child.kill().await.unwrap();
+    // The first mailer sent two, by its own count, and the second one.
+    mailers[0].send_test().await.unwrap();
+    assert_eq!(mailers[0].send_test().await.unwrap_err().kind(), ErrorKind::LimitReached);
+    assert_eq!(tenant.exchange().message_count(), 4);
 }

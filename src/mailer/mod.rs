@@ -18,7 +18,7 @@ use crate::config::{
     AuthenticationMethod, ConfigError, ConfigProblem, MailProvider, MailServerConfig, Problems, Tls,
 };
 use crate::error::{Circumstances, Error};
-use crate::limits::Limiter;
+use crate::limits::{Limiter, SharedLimits};
 use crate::office365::basic_authentication_retirement;
 use crate::outcome::Submission;
 use crate::pool::{Pool, PoolStatus};
@@ -101,6 +101,7 @@ pub struct MailerBuilder {
     authentication: Option<SignIn>,
     clock: Clock,
     retry: RetryPolicy,
+    shared_limits: Option<Arc<dyn SharedLimits>>,
 }
 
 impl MailerBuilder {
@@ -125,12 +126,19 @@ impl MailerBuilder {
         self
     }
 
+    /// Sets where a fleet of processes keeps the sending limits together. Default: each mailer counts for itself.
+    #[must_use]
+    pub fn shared_limits(mut self, limits: impl SharedLimits + 'static) -> Self {
+        self.shared_limits = Some(Arc::new(limits));
+        self
+    }
+
     /// Builds the mailer; opens no connection and asks for no token.
     ///
     /// # Errors
     /// [`ConfigError`] with every problem: no authentication, OAuth without TLS, root certificates that cannot be used.
     pub fn build(self) -> Result<Mailer, ConfigError> {
-        let Self { config, authentication, clock, retry } = self;
+        let Self { config, authentication, clock, retry, shared_limits } = self;
         let mut problems = Problems::default();
         let authentication = match authentication {
             Some(sign_in) => sign_in.complete(&config, &clock, &mut problems),
@@ -157,7 +165,10 @@ impl MailerBuilder {
         let (authentication, tls) = problems.finish(authentication.zip(tls.ok()))?;
         let method = authentication.method();
         let authentication = cached(authentication, &config, &clock);
-        let limiter = Limiter::new(config.limits(), clock.clone());
+        let mut limiter = Limiter::new(config.limits(), clock.clone());
+        if let Some(shared) = shared_limits {
+            limiter = limiter.shared(shared, config.username());
+        }
         let endpoint = Endpoint::new(config, tls, clock);
         let pool = Pool::new(endpoint.clone(), authentication);
         Ok(Mailer(Arc::new(Inner { endpoint, pool, method, limiter, retry })))
@@ -184,6 +195,7 @@ impl Mailer {
             authentication: None,
             clock: Clock::system(),
             retry: RetryPolicy::new(),
+            shared_limits: None,
         }
     }
 

@@ -21,6 +21,10 @@ const LARGEST_UNASKED: u64 = 64 * 1024;
 /// Commands and message that fit into one TLS record (RFC 8446 §5.1) are joined and written at once.
 const ONE_RECORD: usize = 16 * 1024;
 
+/// How long a refusal may be held back for the sake of the connection; a server that takes longer to say `250` to RSET
+/// gets a new one.
+const RESET: Duration = Duration::from_secs(5);
+
 /// Octets of a message that are prepared at a time; a smaller message goes out in one write.
 const PIECE: usize = 32 * 1024;
 
@@ -341,7 +345,7 @@ impl Connection {
     }
 
     pub(super) async fn reset(&mut self) -> bool {
-        let limit = self.endpoint.config.timeouts().envelope();
+        let limit = self.endpoint.config.timeouts().envelope().min(RESET);
         self.command(Phase::Reset, b"RSET\r\n", limit).await.is_ok_and(|reply| reply.is_positive())
     }
 

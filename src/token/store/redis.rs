@@ -5,16 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisResult, Script, ScriptInvocation};
-use rustls::crypto::CryptoProvider;
-use secrecy::{ExposeSecret, SecretString};
+use redis::{RedisResult, Script, ScriptInvocation};
+use secrecy::SecretString;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 use zeroize::Zeroizing;
 
 use super::{StoreFuture, StoreLock, StoredTokens, TokenStore, document};
 use crate::clock::Clock;
-use crate::tls;
+use crate::redis_server::RedisServer;
 use crate::token::{TokenError, TokenErrorKind};
 
 const FIRST_POLL: Duration = Duration::from_millis(20);
@@ -74,8 +73,7 @@ return 0";
 pub struct RedisStore(Arc<Inner>);
 
 struct Inner {
-    client: Client,
-    address: String,
+    server: RedisServer,
     keys: Keys,
     clock: Clock,
     lock_expiry: Duration,
@@ -107,20 +105,11 @@ impl RedisStore {
     /// # Errors
     /// [`TokenErrorKind::Configuration`] when the URL is none, or TLS cannot be set up.
     pub fn open(url: impl Into<SecretString>, name: &str) -> Result<Self, TokenError> {
-        let url = url.into();
-        let info = url.expose_secret().into_connection_info();
-        let Ok((info, client)) = info.and_then(|info| Ok((info.clone(), Client::open(info)?))) else {
-            // Its own error may quote the URL, password and all.
-            let message =
-                "the Redis URL cannot be read: it must look like rediss://user:password@host:port/0";
-            return Err(TokenError::new(TokenErrorKind::Configuration, message));
-        };
-        if url.expose_secret().starts_with("rediss:") {
-            choose_cryptography()?;
-        }
+        let server = RedisServer::open(&url.into()).map_err(|error| {
+            TokenError::with_source(TokenErrorKind::Configuration, error.to_string(), error)
+        })?;
         Ok(Self(Arc::new(Inner {
-            client,
-            address: info.addr().to_string(),
+            server,
             keys: Keys::of(name),
             clock: Clock::system(),
             lock_expiry: Duration::from_secs(60),
@@ -152,10 +141,9 @@ impl RedisStore {
 
     /// A store that is set up differently shares no lock with its former self in this process, only in Redis.
     fn edit(self, change: impl FnOnce(&mut Inner)) -> Self {
-        let Inner { client, address, keys, clock, lock_expiry, lock_deadline, gate: _, fence: _ } = &*self.0;
+        let Inner { server, keys, clock, lock_expiry, lock_deadline, gate: _, fence: _ } = &*self.0;
         let mut inner = Inner {
-            client: client.clone(),
-            address: address.clone(),
+            server: server.clone(),
             keys: keys.clone(),
             clock: clock.clone(),
             lock_expiry: *lock_expiry,
@@ -227,11 +215,8 @@ impl RedisStore {
 
 impl Inner {
     async fn connect(&self) -> Result<MultiplexedConnection, TokenError> {
-        // Anew each time: there is one refresh an hour, and a kept connection would be dead by then. The deadline is
-        // ours, so that it follows the clock.
-        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
-        self.within(connecting, "reached").await
+        // Anew each time: there is one refresh an hour, and a kept connection would be dead by then.
+        self.within(self.server.connect(), "reached").await
     }
 
     async fn invoke<T: redis::FromRedisValue>(
@@ -278,7 +263,7 @@ impl Inner {
     }
 
     fn message(&self, what: &str) -> String {
-        format!("the token store {} in Redis at {} {what}", self.keys.tokens, self.address)
+        format!("the token store {} in Redis at {} {what}", self.keys.tokens, self.server.address())
     }
 }
 
@@ -303,10 +288,9 @@ impl TokenStore for RedisStore {
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { client: _, address, keys, clock, lock_expiry, lock_deadline, gate: _, fence: _ } =
-            &*self.0;
+        let Inner { server, keys, clock, lock_expiry, lock_deadline, gate: _, fence: _ } = &*self.0;
         f.debug_struct("RedisStore")
-            .field("address", address)
+            .field("address", &server.address())
             .field("key", &keys.tokens)
             .field("clock", clock)
             .field("lock_expiry", lock_expiry)
@@ -344,19 +328,6 @@ async fn release(inner: &Inner, fence: &str) -> Result<(), TokenError> {
     let mut call = script.key(&inner.keys.lock);
     call.arg(fence);
     inner.invoke::<u8>(&call, &mut connection, "unlocked").await.map(|_released| ())
-}
-
-/// The `redis` crate takes rustls' process-wide default, and panics when rustls cannot tell which that is.
-fn choose_cryptography() -> Result<(), TokenError> {
-    if CryptoProvider::get_default().is_none() {
-        let provider = tls::provider().map_err(|error| {
-            let message = "there is no cryptography for TLS to Redis";
-            TokenError::with_source(TokenErrorKind::Configuration, message, error)
-        })?;
-        // Somebody else may have been quicker, which is as good.
-        let _ = CryptoProvider::install_default((*provider).clone());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

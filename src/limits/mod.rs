@@ -3,14 +3,22 @@
 //! Windows that remember when something was sent, not token buckets: a bucket of 30 a minute lets 60 out in the first
 //! minute, and the server counts those.
 
+#[cfg(feature = "redis")]
+mod redis;
+mod shared;
+
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Clock, Moment};
 use crate::config::{SendingLimits, WhenReached};
 use crate::error::Error;
 use crate::retry::Backoff;
+
+#[cfg(feature = "redis")]
+pub use redis::RedisLimits;
+pub use shared::{Reservation, ReserveFuture, SharedLimits, SharedLimitsError};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -25,12 +33,20 @@ const SLOW_DOWN: Backoff = Backoff { first: Duration::from_secs(2), cap: Duratio
 #[derive(Debug)]
 pub(crate) struct Limiter {
     clock: Clock,
-    when_reached: WhenReached,
+    limits: SendingLimits,
+    shared: Option<Shared>,
     /// Whoever holds it is the next to be admitted; the others wait in order.
     turn: tokio::sync::Mutex<()>,
     /// A message that was under way is over: its place has a date now.
     over: tokio::sync::Notify,
     state: Mutex<State>,
+}
+
+/// The count of a fleet, and the name the mailbox has there.
+#[derive(Debug)]
+struct Shared {
+    limits: Arc<dyn SharedLimits>,
+    mailbox: String,
 }
 
 /// The right to send one message.
@@ -71,11 +87,18 @@ impl Limiter {
         };
         Self {
             clock,
-            when_reached: limits.when_reached(),
+            limits: *limits,
+            shared: None,
             turn: tokio::sync::Mutex::default(),
             over: tokio::sync::Notify::new(),
             state: Mutex::new(state),
         }
+    }
+
+    /// Asks a fleet's count as well, where the mailbox is called `mailbox`.
+    pub(crate) fn shared(mut self, limits: Arc<dyn SharedLimits>, mailbox: &str) -> Self {
+        self.shared = Some(Shared { limits, mailbox: mailbox.to_owned() });
+        self
     }
 
     /// Waits until a message to `recipients` recipients may go out, and counts it until a minute after the ticket is
@@ -102,10 +125,17 @@ impl Limiter {
                     )));
                 }
                 Ok(Some(at)) if at <= now => {
-                    self.state().count(recipients, now);
-                    return Ok(Ticket(self));
+                    let Some(wait) = self.reserve(recipients).await else {
+                        self.state().count(recipients, now);
+                        return Ok(Ticket(self));
+                    };
+                    let at = now.after(wait);
+                    if at > deadline || self.limits.when_reached() == WhenReached::Fail {
+                        return Err(limit_reached(Some(wait)));
+                    }
+                    self.clock.sleep_until(at).await;
                 }
-                Ok(at) if self.when_reached == WhenReached::Fail => {
+                Ok(at) if self.limits.when_reached() == WhenReached::Fail => {
                     return Err(limit_reached(at.map(|at| at.since(now))));
                 }
                 Ok(Some(at)) if at > deadline => return Err(limit_reached(Some(at.since(now)))),
@@ -120,12 +150,27 @@ impl Limiter {
         }
     }
 
+    /// Takes a place in the fleet's count; says how long to wait when there is none.
+    async fn reserve(&self, recipients: u32) -> Option<Duration> {
+        let Shared { limits, mailbox } = self.shared.as_ref()?;
+        match limits.reserve(mailbox, &self.limits, recipients).await {
+            Ok(Reservation::Granted) => None,
+            // A wait of no time would ask again and again.
+            Ok(Reservation::Wait(wait)) => Some(wait.max(Duration::from_millis(1))),
+            Err(_error) => {
+                #[cfg(feature = "tracing")]
+                tracing::warn!(error = %_error, "the fleet's sending limits cannot be had; going by this process's own count");
+                None
+            }
+        }
+    }
+
     /// Waits until the server is not too busy any more; for those that were admitted before it said that it is.
     pub(crate) async fn resume(&self, deadline: Moment) -> Result<(), Error> {
         loop {
             let now = self.clock.moment();
             let Some(at) = self.state().resume_at.filter(|at| *at > now) else { return Ok(()) };
-            if at > deadline || self.when_reached == WhenReached::Fail {
+            if at > deadline || self.limits.when_reached() == WhenReached::Fail {
                 return Err(limit_reached(Some(at.since(now))));
             }
             self.clock.sleep_until(at).await;

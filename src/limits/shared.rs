@@ -1,0 +1,64 @@
+//! Limits that several processes keep together: what a mailer asks before it sends. Knows no particular server.
+
+use std::fmt;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::config::SendingLimits;
+
+/// Keeps the sending limits of a mailbox for a fleet of processes; [`RedisLimits`](crate::RedisLimits) is one.
+///
+/// A mailer keeps its own count as well, and goes by that alone while this fails: a fleet that sends a little too much is
+/// slowed down by the server, one that sends nothing is down.
+pub trait SharedLimits: fmt::Debug + Send + Sync {
+    /// Asks for a place for one message to `recipients` recipients, and counts it if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be known.
+    ///
+    /// # Cancellation
+    /// A dropped future may have counted a message that is then not sent.
+    fn reserve<'a>(
+        &'a self,
+        mailbox: &'a str,
+        limits: &'a SendingLimits,
+        recipients: u32,
+    ) -> ReserveFuture<'a>;
+}
+
+/// The future that [`SharedLimits::reserve`] returns.
+pub type ReserveFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<Reservation, SharedLimitsError>> + Send + 'a>>;
+
+/// The answer to a request for a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reservation {
+    /// The message may go out now, and is counted.
+    Granted,
+    /// Nothing was counted; there may be a place after this time.
+    Wait(Duration),
+}
+
+/// The shared count cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct SharedLimitsError {
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl SharedLimitsError {
+    /// Creates an error; `message` says what failed, without any secret.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), source: None }
+    }
+
+    /// Creates an error that has a cause.
+    pub fn with_source(
+        message: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { message: message.into(), source: Some(source.into()) }
+    }
+}

@@ -12,6 +12,8 @@ pub use app::{App, AppBuilder};
 pub use error::{AppError, AppProblem};
 pub use remedy::remedy;
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use aadsts::known as known_codes;
 pub(crate) use remedy::remedy_for;
 pub use secret::ClientSecret;
 pub use setup::{SendingRight, setup_script};

@@ -16,6 +16,7 @@ mod tap;
 mod transport;
 
 pub use self::assertion::{AssertionFuture, AssertionKey, AssertionSigner, ClientAssertion};
+pub(crate) use self::certificate::not_after as certificate_expiry;
 pub use self::certificate::{CertificateError, ClientCertificate};
 pub use self::client::{Client, ClientAuthentication, ClientBuilder, ClientError};
 pub use self::discovery::{Discovery, DiscoveryError};

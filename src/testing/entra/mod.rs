@@ -22,6 +22,7 @@ mod refusal;
 
 pub use endpoint::ReceivedGrant;
 pub use fault::TokenFault;
+pub(super) use refusal::wording;
 
 /// A fake of Entra ID on a loopback port; stops when it is dropped.
 ///

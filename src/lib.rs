@@ -73,5 +73,5 @@ pub use token::store::KeyringStore;
 pub use token::store::RedisStore;
 pub use token::store::{FileStore, MemoryStore, TokenStore};
 pub use token::{
-    AccessToken, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest,
+    AccessToken, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenNote, TokenProvider, TokenRequest,
 };

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::powershell;
 
 /// What is wrong, who can put it right, and the steps to take.
@@ -17,7 +19,7 @@ use crate::powershell;
 ///     .step("Microsoft 365 admin center > Users > Active users > Licenses and apps: tick Exchange Online");
 /// assert!(remedy.to_string().starts_with("The account has no licence.\nTo be done by"));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Remedy {
     summary: String,
     steps: Vec<String>,
@@ -26,7 +28,8 @@ pub struct Remedy {
 }
 
 /// Who can carry out a remedy: the least role that Microsoft documents for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Who {
     /// Nobody has to do anything but wait.

@@ -372,3 +372,36 @@ fn a_leak_would_be_found() {
     assert!(found(format!("... {}", &MARKER[3..20])));
     assert!(!found("Quarterly reports".to_owned()));
 }
+
+#[tokio::test]
+async fn a_server_that_echoes_the_secret_later_does_not_get_it_into_an_error_or_a_submission() {
+    let server = FakeExchange::builder().password(ACCOUNT, PASSWORD).start().await;
+    let token = server.tokens().issue_access_token(ACCOUNT, HOUR, 1800);
+    let text = secrecy::ExposeSecret::expose_secret(token.secret()).to_owned();
+    let line = STANDARD.encode(format!("user={ACCOUNT}\x01auth=Bearer {text}\x01\x01"));
+    let oauth = Authentication::oauth(smtp_oauth::token::from_fn(move || {
+        let token = token.clone();
+        async move { Ok(token) }
+    }));
+    let echoes = [
+        (oauth.clone(), text.clone()),
+        (oauth.clone(), text[300..340].to_owned()),
+        (oauth, line[1000..1060].to_owned()),
+        (Authentication::basic(PASSWORD), PASSWORD.to_owned()),
+    ];
+    for (authentication, echo) in echoes {
+        let config = settings(&server).build().unwrap();
+        let mailer = Mailer::builder(config)
+            .retry(RetryPolicy::never())
+            .authentication(authentication)
+            .build()
+            .unwrap();
+        server.inject(At::Mail, Fault::reply(format!("550 5.7.1 no mail for {echo} here")));
+        let error = mailer.submit(&support::message()).await.unwrap_err();
+        assert!(!format!("{error:?} {error:#}").contains(&echo), "{error:?}");
+        assert_eq!(error.reply().unwrap().text(), "5.7.1 no mail for [redacted] here");
+        server.inject(At::Body, Fault::reply(format!("250 2.0.0 OK {echo}")));
+        let submission = mailer.submit(&support::message()).await.unwrap();
+        assert_eq!(submission.reply().text(), "2.0.0 OK [redacted]");
+    }
+}

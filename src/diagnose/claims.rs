@@ -19,10 +19,13 @@ struct Claims {
     upn: Option<String>,
 }
 
-/// Says what in the token does not fit sending mail as `username`.
+/// Says what about the token does not fit sending mail as `username`.
 pub(super) fn doubts(token: &AccessToken, username: &str) -> Vec<String> {
-    let Some(claims) = read(token.secret().expose_secret()) else { return Vec::new() };
-    let mut doubts = Vec::new();
+    let of_scopes = lacks_send(token.scopes()).then(|| {
+        format!("the granted scopes lack SMTP.Send, and Exchange Online will refuse the token: {ADD_SEND}")
+    });
+    let mut doubts: Vec<_> = of_scopes.into_iter().collect();
+    let Some(claims) = read(token.secret().expose_secret()) else { return doubts };
     if let Some(audience) = claims.aud.as_deref().filter(|audience| !is_mail_resource(audience)) {
         doubts.push(format!(
             "the token is for {audience}, not for Exchange Online: request the scope \
@@ -32,13 +35,28 @@ pub(super) fn doubts(token: &AccessToken, username: &str) -> Vec<String> {
     let scopes: Vec<_> = claims.scp.as_deref().unwrap_or_default().split(' ').collect();
     let may_send = scopes.contains(&"SMTP.Send") || claims.roles.iter().any(|role| role == "SMTP.SendAsApp");
     // An app under RBAC for Applications has neither; only a token of a user must have the permission.
-    if claims.scp.is_some() && !may_send {
-        doubts.push(format!("the token's permissions ({}) do not include SMTP.Send", scopes.join(" ")));
+    if claims.scp.is_some() && !may_send && !lacks_send(token.scopes()) {
+        doubts.push(format!(
+            "the token's permissions ({}) do not include SMTP.Send: {ADD_SEND}",
+            scopes.join(" ")
+        ));
     }
     if let Some(account) = claims.upn.as_deref().filter(|upn| !upn.eq_ignore_ascii_case(username)) {
         doubts.push(format!("the token is {account}'s, and the user name is {username}"));
     }
     doubts
+}
+
+const ADD_SEND: &str = "add it in Entra admin center > App registrations > (the app) > API permissions > Microsoft Graph > \
+                        Delegated permissions > SMTP.Send, grant consent there, and sign in again";
+
+/// Tells whether the server named what it granted, and nothing of it lets a program send.
+fn lacks_send(scopes: &[String]) -> bool {
+    let sends = |scope: &String| {
+        let name = scope.rsplit('/').next().unwrap_or_default();
+        ["SMTP.Send", "SMTP.SendAsApp", ".default"].iter().any(|known| name.eq_ignore_ascii_case(known))
+    };
+    !scopes.is_empty() && !scopes.iter().any(sends)
 }
 
 fn read(token: &str) -> Option<Claims> {
@@ -100,6 +118,13 @@ mod tests {
                 assert!(doubt.contains(expected), "{doubt}");
             }
         }
+        let scoped = |scope: &str| {
+            let token = AccessToken::new("EwBAAl3BAAUF", OffsetDateTime::UNIX_EPOCH).unwrap();
+            doubts(&token.with_scopes([scope]), "svc@contoso.com")
+        };
+        assert!(scoped("https://outlook.office.com/SMTP.Send").is_empty());
+        assert!(scoped("https://outlook.office365.com/.default").is_empty());
+        assert!(scoped("https://outlook.office.com/IMAP.AccessAsUser.All")[0].contains("API permissions"));
         let opaque = AccessToken::new("EwBAAl3BAAUF", OffsetDateTime::UNIX_EPOCH).unwrap();
         assert!(doubts(&opaque, "svc@contoso.com").is_empty());
     }

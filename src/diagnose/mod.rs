@@ -1,21 +1,20 @@
 //! Walks the way of a message step by step and says what each step shows: settings, network, TLS, token, sign-in, envelope.
 //! Takes the mailer's own code path; classifies nothing itself.
 
+mod access_token;
 mod claims;
+mod network;
 mod report;
 
 use std::time::Duration;
 
-use crate::authentication::Method;
 use crate::clock::Moment;
-use crate::config::{MailProvider, Tls};
 use crate::error::Error;
 use crate::mailer::Mailer;
 use crate::pool::Checkout;
-use crate::smtp::Phase;
-use crate::smtp::connection::Connection;
-use crate::smtp::facts::{Facts, Observer};
-use crate::token::{AccessToken, TokenRequest};
+use crate::remedy::Remedy;
+
+use network::Reached;
 
 pub use report::{Diagnosis, DiagnosisStep, StepName, StepResult};
 
@@ -41,6 +40,22 @@ pub async fn diagnose(mailer: &Mailer) -> Diagnosis {
 }
 
 /// A diagnosis to be made.
+///
+/// ```
+/// use smtp_oauth::testing::FakeMicrosoft365;
+/// use smtp_oauth::{Diagnose, StepName};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let tenant = FakeMicrosoft365::start().await;
+/// let mailer = tenant.mailer();
+/// tenant.entra().expire_refresh_tokens();
+/// let diagnosis = Diagnose::new(&mailer).send_test().on_step(|step| println!("{step}")).run().await;
+/// let failed = diagnosis.first_failure().unwrap();
+/// assert_eq!(failed.name(), StepName::Token);
+/// assert!(failed.remedy().unwrap().steps()[0].starts_with("sign in again"));
+/// # }
+/// ```
 pub struct Diagnose<'a> {
     mailer: &'a Mailer,
     test_message: TestMessage,
@@ -103,14 +118,18 @@ impl<'a> Diagnose<'a> {
         let token = self.token().await;
         let checkout = match (reached, token) {
             (Reached::Ehlo, Ok(())) => self.sign_in().await,
-            (Reached::Ehlo, Err(())) => self.skip(StepName::Authentication, "there is no access token"),
-            (Reached::NotEhlo, _) => self.skip(StepName::Authentication, "the server was not reached"),
+            (Reached::Ehlo, Err(())) => {
+                self.skip(StepName::Authentication, "there is no access token");
+                None
+            }
+            (Reached::NotEhlo, _) => {
+                self.skip(StepName::Authentication, "the server was not reached");
+                None
+            }
         };
         match checkout {
             Some(checkout) => self.envelope(checkout).await,
-            None => {
-                let _: Option<()> = self.skip(StepName::Envelope, "nobody is signed in");
-            }
+            None => self.skip(StepName::Envelope, "nobody is signed in"),
         }
         self.test_message().await;
         Diagnosis::new(self.steps)
@@ -138,126 +157,6 @@ impl<'a> Diagnose<'a> {
                 format!("{finding}; {}", warnings.join("; ")),
                 None,
             ),
-        }
-    }
-
-    /// Resolves, connects, encrypts and greets, and reports each.
-    async fn connection(&mut self) -> Reached {
-        let observer = Observer::watching();
-        let endpoint = self.mailer.endpoint().observed_by(observer.clone());
-        let result = Connection::open(endpoint, self.deadline()).await;
-        let facts = observer.facts();
-        let failed = match result {
-            Ok(connection) => {
-                connection.quit().await;
-                None
-            }
-            Err(failure) => Some((failure.phase, self.mailer.explained(failure.into(), None))),
-        };
-        let mut failed = failed.map(|(phase, error)| (step_of(phase), error));
-        for name in [StepName::Resolve, StepName::Connect, StepName::Tls, StepName::Ehlo] {
-            match (&failed, self.found(name, &facts)) {
-                (_, Some((finding, result))) => {
-                    self.record_timed(name, result, finding, time_of(name, &facts));
-                }
-                (Some((step, _)), None) if *step == name => {
-                    if let Some((_, error)) = failed.take() {
-                        self.failure(name, &error);
-                        failed = Some((name, error));
-                    }
-                }
-                (_, None) => {
-                    let _: Option<()> = self.skip(name, "not reached");
-                }
-            }
-        }
-        if failed.is_some() { Reached::NotEhlo } else { Reached::Ehlo }
-    }
-
-    /// Puts into words what was learnt of a step of the connection that came to its end.
-    fn found(&self, name: StepName, facts: &Facts) -> Option<(String, StepResult)> {
-        let config = self.mailer.config();
-        let passed = |finding| Some((finding, StepResult::Passed));
-        let is_done = |phase| facts.phases.iter().any(|(done, _)| *done == phase);
-        match name {
-            StepName::Resolve if is_done(Phase::Resolve) => {
-                let addresses: Vec<_> =
-                    facts.addresses.iter().map(|address| address.ip().to_string()).collect();
-                passed(format!("{} is {}", config.host(), addresses.join(", ")))
-            }
-            StepName::Connect if is_done(Phase::Connect) => passed(format!("port {} is open", config.port())),
-            StepName::Tls if config.tls() == Tls::LoopbackPlaintext && is_done(Phase::Ehlo) => {
-                Some(("none, to a server on this machine".to_owned(), StepResult::Skipped))
-            }
-            StepName::Tls => facts.tls.as_ref().and_then(|tls| {
-                let certificates = match tls.chain.len() {
-                    1 => "1 certificate".to_owned(),
-                    count => format!("{count} certificates"),
-                };
-                passed(format!(
-                    "{}, {}, {certificates}, valid for {}",
-                    tls.version,
-                    tls.cipher_suite,
-                    config.host()
-                ))
-            }),
-            StepName::Ehlo => facts.offered.as_ref().and_then(|offered| {
-                let mechanisms = match offered.mechanisms.is_empty() {
-                    true => "no way to sign in".to_owned(),
-                    false => format!("AUTH {}", offered.mechanisms.join(" ")),
-                };
-                let size = offered.size.map(|size| format!("SIZE {size}"));
-                let extensions = [(offered.pipelining, "PIPELINING"), (offered.chunking, "CHUNKING")];
-                let extensions =
-                    extensions.iter().filter(|(offered, _)| *offered).map(|(_, name)| (*name).to_owned());
-                let all: Vec<_> = [mechanisms].into_iter().chain(extensions).chain(size).collect();
-                passed(format!("the server offers {}", all.join(", ")))
-            }),
-            _ => None,
-        }
-    }
-
-    async fn token(&mut self) -> Result<(), ()> {
-        self.started = self.now();
-        let Method::OAuth(provider) = self.mailer.authentication() else {
-            let _: Option<()> = self.skip(StepName::Token, "a password needs none");
-            return Ok(());
-        };
-        let provider = provider.clone();
-        let clock = self.mailer.endpoint().clock.clone();
-        let fetched = clock.until(self.deadline(), provider.token(TokenRequest::new())).await;
-        match fetched {
-            Ok(Ok(token)) => {
-                let (result, finding) = self.describe(&token);
-                self.record(StepName::Token, result, finding, None);
-                Ok(())
-            }
-            Ok(Err(error)) => {
-                self.failure(StepName::Token, &self.mailer.explained(error.into(), None));
-                Err(())
-            }
-            Err(_) => {
-                let error = Error::overdue(Phase::Token, self.mailer.config().timeouts().total());
-                self.failure(StepName::Token, &self.mailer.explained(error, None));
-                Err(())
-            }
-        }
-    }
-
-    /// Says until when the token is good, and what stands in it if it can be read.
-    fn describe(&self, token: &AccessToken) -> (StepResult, String) {
-        let left = token.expires_at() - self.mailer.endpoint().clock.now();
-        let mut finding = format!("expires in {} minutes", left.whole_minutes());
-        if !token.scopes().is_empty() {
-            finding.push_str(&format!(", granted {}", token.scopes().join(" ")));
-        }
-        let MailProvider::Exchange(_) = self.mailer.config().provider() else {
-            return (StepResult::Passed, finding);
-        };
-        let doubts = claims::doubts(token, self.mailer.config().username());
-        match doubts.is_empty() {
-            true => (StepResult::Passed, finding),
-            false => (StepResult::Warning, format!("{finding}; {}", doubts.join("; "))),
         }
     }
 
@@ -298,10 +197,10 @@ impl<'a> Diagnose<'a> {
     }
 
     async fn test_message(&mut self) {
-        let _: Option<()> = match self.test_message {
+        match self.test_message {
             TestMessage::NotSent => self.skip(StepName::TestMessage, "not asked for"),
             TestMessage::Sent if self.steps.iter().any(|step| step.result() == StepResult::Failed) => {
-                self.skip(StepName::TestMessage, "a step before it failed")
+                self.skip(StepName::TestMessage, "a step before it failed");
             }
             TestMessage::Sent => {
                 self.started = self.now();
@@ -312,37 +211,32 @@ impl<'a> Diagnose<'a> {
                     }
                     Err(error) => self.failure(StepName::TestMessage, &error),
                 }
-                None
             }
-        };
+        }
     }
 
     fn failure(&mut self, name: StepName, error: &Error) {
         self.record(name, StepResult::Failed, report::finding_of(error), error.remedy());
     }
 
-    fn skip<T>(&mut self, name: StepName, why: &str) -> Option<T> {
-        self.record_timed(name, StepResult::Skipped, why.to_owned(), Duration::ZERO);
-        None
+    fn skip(&mut self, name: StepName, why: &str) {
+        self.record_timed(name, StepResult::Skipped, why.to_owned(), None, Duration::ZERO);
     }
 
-    fn record(
+    fn record(&mut self, name: StepName, result: StepResult, finding: String, remedy: Option<Remedy>) {
+        let took = self.now().since(self.started);
+        self.record_timed(name, result, finding, remedy, took);
+    }
+
+    fn record_timed(
         &mut self,
         name: StepName,
         result: StepResult,
         finding: String,
-        remedy: Option<crate::remedy::Remedy>,
+        remedy: Option<Remedy>,
+        took: Duration,
     ) {
-        let took = self.now().since(self.started);
-        self.push(DiagnosisStep::new(name, result, took, finding, remedy));
-    }
-
-    fn record_timed(&mut self, name: StepName, result: StepResult, finding: String, took: Duration) {
-        self.push(DiagnosisStep::new(name, result, took, finding, None));
-        self.started = self.now();
-    }
-
-    fn push(&mut self, step: DiagnosisStep) {
+        let step = DiagnosisStep::new(name, result, took, finding, remedy);
         (self.on_step)(&step);
         self.steps.push(step);
     }
@@ -354,26 +248,4 @@ impl<'a> Diagnose<'a> {
     fn deadline(&self) -> Moment {
         self.now().after(self.mailer.config().timeouts().total())
     }
-}
-
-/// How far the connection came.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reached {
-    Ehlo,
-    NotEhlo,
-}
-
-/// The step to which a phase of the connection belongs.
-fn step_of(phase: Phase) -> StepName {
-    match phase {
-        Phase::Resolve => StepName::Resolve,
-        Phase::Connect => StepName::Connect,
-        Phase::StartTls | Phase::Tls => StepName::Tls,
-        _ => StepName::Ehlo,
-    }
-}
-
-fn time_of(name: StepName, facts: &Facts) -> Duration {
-    let phases = facts.phases.iter().filter(|(phase, _)| step_of(*phase) == name);
-    phases.map(|(_, took)| *took).sum()
 }

@@ -4,13 +4,14 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use crate::error::Error;
 use crate::remedy::Remedy;
 use crate::token::TokenError;
 
-/// A step of a diagnosis.
+/// A step of a diagnosis; [`Diagnose`](crate::Diagnose) has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -35,7 +36,7 @@ pub enum StepName {
     TestMessage,
 }
 
-/// How a step went.
+/// How a step went; [`Diagnose`](crate::Diagnose) has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -50,7 +51,7 @@ pub enum StepResult {
     Skipped,
 }
 
-/// One step with its finding.
+/// One step with its finding; [`Diagnose`](crate::Diagnose) has an example.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DiagnosisStep {
     name: StepName,
@@ -58,14 +59,14 @@ pub struct DiagnosisStep {
     #[serde(rename = "milliseconds", serialize_with = "milliseconds")]
     took: Duration,
     finding: String,
-    #[serde(serialize_with = "remedy", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<Remedy>,
 }
 
-/// What each step from the settings to the test message has shown.
+/// What each step from the settings to the test message has shown; [`diagnose`](crate::diagnose) has an example.
 ///
 /// `Display` is for a terminal, [`to_markdown`](Self::to_markdown) for a support ticket, `Serialize` for programs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Diagnosis {
     steps: Vec<DiagnosisStep>,
 }
@@ -75,9 +76,11 @@ impl DiagnosisStep {
         name: StepName,
         result: StepResult,
         took: Duration,
-        finding: String,
+        mut finding: String,
         remedy: Option<Remedy>,
     ) -> Self {
+        // A server's words must not move the cursor of a terminal.
+        finding.retain(|char| char == '\n' || !char.is_control());
         Self { name, result, took, finding, remedy }
     }
 
@@ -132,7 +135,7 @@ impl Diagnosis {
         let mut text = String::from("| step | result | ms | finding |\n|---|---|---|---|\n");
         for step in &self.steps {
             let DiagnosisStep { name, result, took, finding, remedy: _ } = step;
-            let finding = finding.replace('|', "\\|").replace('\n', "<br>");
+            let finding = escaped(finding).replace('\n', "<br>");
             text.push_str(&format!("| {name} | {result} | {} | {finding} |\n", took.as_millis()));
         }
         for step in &self.steps {
@@ -141,6 +144,15 @@ impl Diagnosis {
             }
         }
         text
+    }
+}
+
+impl Serialize for Diagnosis {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut diagnosis = serializer.serialize_struct("Diagnosis", 2)?;
+        diagnosis.serialize_field("healthy", &self.is_healthy())?;
+        diagnosis.serialize_field("steps", &self.steps)?;
+        diagnosis.end()
     }
 }
 
@@ -157,8 +169,11 @@ impl fmt::Display for Diagnosis {
 impl fmt::Display for DiagnosisStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, result, took, finding, remedy } = self;
-        let finding = finding.replace('\n', "\n          ");
-        write!(f, "{:<8}  {name}: {finding} ({} ms)", result.to_string(), took.as_millis())?;
+        let (first, rest) = finding.split_once('\n').unwrap_or((finding, ""));
+        write!(f, "{:<8}  {name}: {first} ({} ms)", result.to_string(), took.as_millis())?;
+        for line in rest.lines() {
+            write!(f, "\n          {line}")?;
+        }
         match remedy {
             Some(remedy) => write!(f, "\n          {}", remedy.to_string().replace('\n', "\n          ")),
             None => Ok(()),
@@ -216,24 +231,20 @@ pub(super) fn finding_of(error: &Error) -> String {
     finding
 }
 
+/// Keeps what a server said from becoming markup; `<username>` would otherwise vanish as a tag.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for char in text.chars() {
+        match char {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '|' | '*' | '_' | '`' | '[' | ']' | '\\' => escaped.extend(['\\', char]),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
 fn milliseconds<S: Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
-}
-
-#[derive(Serialize)]
-struct RemedyData<'a> {
-    summary: &'a str,
-    who: String,
-    steps: &'a [String],
-    link: Option<&'a str>,
-}
-
-fn remedy<S: Serializer>(remedy: &Option<Remedy>, serializer: S) -> Result<S::Ok, S::Error> {
-    let data = remedy.as_ref().map(|remedy| RemedyData {
-        summary: remedy.summary(),
-        who: remedy.who().to_string(),
-        steps: remedy.steps(),
-        link: remedy.link(),
-    });
-    data.serialize(serializer)
 }

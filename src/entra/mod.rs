@@ -22,6 +22,8 @@ pub use graph::GraphUser;
 pub use permissions::{required_resource_access, send_as_app_permission};
 pub use remedy::remedy;
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use aadsts::known as known_codes;
 pub(crate) use remedy::remedy_for;
 pub use secret::ClientSecret;
 pub use setup::{SendingRight, setup_script};

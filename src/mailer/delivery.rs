@@ -103,7 +103,11 @@ impl Inner {
             failures += 1;
             let may_repeat = matches!(
                 error.kind(),
-                ErrorKind::ServerUnavailable | ErrorKind::Disconnected | ErrorKind::TokenUnavailable
+                ErrorKind::Network
+                    | ErrorKind::Timeout
+                    | ErrorKind::Disconnected
+                    | ErrorKind::ServerUnavailable
+                    | ErrorKind::TokenUnavailable
             );
             let Some(wait) = self.retry.wait(failures).filter(|_| may_repeat) else { return Err(error) };
             let clock = &self.endpoint.clock;

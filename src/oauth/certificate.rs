@@ -170,7 +170,7 @@ fn is_text(bytes: &[u8]) -> bool {
 }
 
 /// RFC 5280 §4.1: certificate → tbsCertificate → version?, serialNumber, signature, issuer, validity → notAfter.
-fn not_after(certificate: &[u8]) -> Option<OffsetDateTime> {
+pub(crate) fn not_after(certificate: &[u8]) -> Option<OffsetDateTime> {
     let certificate = AnyRef::from_der(certificate).ok()?;
     let mut fields = inside(certificate)?;
     let mut fields = inside(AnyRef::decode(&mut fields).ok()?)?;

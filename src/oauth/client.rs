@@ -14,6 +14,7 @@ use super::expiry::{Expiring, ExpiryWatch};
 use super::http::HttpClient;
 use crate::clock::Clock;
 use crate::tls::TlsSettings;
+use crate::token::TokenNote;
 
 /// An app that asks an authorization server for tokens; clones share everything.
 ///
@@ -160,6 +161,15 @@ impl Client {
     /// Returns until when the client's secret or certificate works, where that is known.
     pub fn credential_expiry(&self) -> Option<OffsetDateTime> {
         self.expiry().expiring().map(|expiring| expiring.at)
+    }
+
+    /// Says for a diagnosis where tokens come from by `grant`, and how long the client's credential still works.
+    pub(super) fn notes(&self, grant: &str) -> Vec<TokenNote> {
+        let host = self.token_endpoint().host_str().unwrap_or_default();
+        let client_id = self.client_id();
+        let mut notes = vec![TokenNote::Fact(format!("from {host} by {grant}, client id {client_id}"))];
+        notes.extend(self.expiry().note(self.clock().now()));
+        notes
     }
 }
 

@@ -4,7 +4,7 @@ use super::client::{Client, ClientAuthentication};
 use super::grant::{Grant, WireClient, WireError, WireResponse};
 use super::tap::Tap;
 use crate::token::{
-    AccessToken, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest,
+    AccessToken, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenNote, TokenProvider, TokenRequest,
 };
 
 impl Client {
@@ -43,6 +43,10 @@ impl ClientCredentials {
 impl TokenProvider for ClientCredentials {
     fn token<'a>(&'a self, _request: TokenRequest<'a>) -> TokenFuture<'a> {
         TokenFuture::new(self.fetch())
+    }
+
+    fn notes(&self) -> Vec<TokenNote> {
+        self.client.notes(ClientCredentialsGrant::NAME)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::clock::{Clock, Moment};
+use crate::token::TokenNote;
 
 /// How long before the day the warnings begin.
 const AHEAD: time::Duration = time::Duration::days(30);
@@ -33,6 +34,21 @@ impl ExpiryWatch {
 
     pub(super) fn expiring(&self) -> Option<Expiring> {
         self.expiring
+    }
+
+    /// Says for a diagnosis how long it still works; a warning where the log warns too.
+    pub(super) fn note(&self, now: OffsetDateTime) -> Option<TokenNote> {
+        let Expiring { what, at } = self.expiring?;
+        let (date, days) = (at.date(), (at - now).whole_days());
+        Some(match at - now {
+            left if left <= time::Duration::ZERO => {
+                TokenNote::Warning(format!("the {what} expired on {date}: make a new one and enter it here"))
+            }
+            left if left <= AHEAD => TokenNote::Warning(format!(
+                "the {what} expires on {date}, in {days} days: make a new one and enter it here"
+            )),
+            _ => TokenNote::Fact(format!("the {what} works until {date}")),
+        })
     }
 
     /// Looks at the date, at the start and at each request for a token.

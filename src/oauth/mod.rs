@@ -42,4 +42,5 @@ pub use self::scope::MissingScope;
 pub use self::signed_in::{AccountMismatch, SignedIn};
 
 pub(crate) use self::callback::Callback;
+pub(crate) use self::certificate::not_after as certificate_expiry;
 pub(crate) use self::expiry::Expiring;

@@ -13,7 +13,7 @@ use super::tap::Tap;
 use crate::clock::Moment;
 use crate::token::store::{StoredTokens, TokenStore};
 use crate::token::{
-    AccessToken, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest,
+    AccessToken, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenNote, TokenProvider, TokenRequest,
 };
 
 /// A refused refresh token is not sent again for this long. Not for ever: an administrator's consent or a changed
@@ -86,6 +86,8 @@ struct RefreshToken {
     /// The scopes that tell one access token from another.
     purpose: String,
     refused: Mutex<Option<Refused>>,
+    /// Whose sign-in was last found in the store, for a diagnosis.
+    account: Mutex<Option<String>>,
 }
 
 struct Refused {
@@ -102,7 +104,14 @@ impl RefreshToken {
     ) -> Self {
         let scopes: Vec<String> = scopes.into_iter().map(Into::into).collect();
         let purpose = scope::purpose(&scopes);
-        Self { client, store: Arc::new(store), scopes, purpose, refused: Mutex::new(None) }
+        Self {
+            client,
+            store: Arc::new(store),
+            scopes,
+            purpose,
+            refused: Mutex::new(None),
+            account: Mutex::new(None),
+        }
     }
 
     async fn refresh(&self, request: TokenRequest<'_>) -> Result<AccessToken, TokenError> {
@@ -142,9 +151,13 @@ impl RefreshToken {
     }
 
     async fn stored(&self) -> Result<StoredTokens, TokenError> {
-        self.store.load().await?.ok_or_else(|| {
-            TokenError::new(TokenErrorKind::SignInRequired, "no refresh token is stored: sign in first")
-        })
+        let Some(stored) = self.store.load().await? else {
+            let message = "no refresh token is stored: sign in first";
+            return Err(TokenError::new(TokenErrorKind::SignInRequired, message));
+        };
+        let account = stored.account().map(str::to_owned);
+        *self.account.lock().unwrap_or_else(PoisonError::into_inner) = account;
+        Ok(stored)
     }
 
     async fn exchange(&self, stored: StoredTokens) -> Result<AccessToken, TokenError> {
@@ -190,11 +203,18 @@ impl TokenProvider for RefreshToken {
     fn token<'a>(&'a self, request: TokenRequest<'a>) -> TokenFuture<'a> {
         TokenFuture::new(self.refresh(request))
     }
+
+    fn notes(&self) -> Vec<TokenNote> {
+        let mut notes = self.client.notes(RefreshGrant::NAME);
+        let account = self.account.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        notes.extend(account.map(TokenNote::Account));
+        notes
+    }
 }
 
 impl fmt::Debug for RefreshToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { client, store, scopes, purpose: _, refused: _ } = self;
+        let Self { client, store, scopes, purpose: _, refused: _, account: _ } = self;
         f.debug_struct("RefreshToken")
             .field("client", client)
             .field("store", store)

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
 use super::connection::Connection;
@@ -34,8 +33,14 @@ impl Connection {
             return Err(Failure::new(Phase::Auth, Cause::MechanismMissing { wanted, offered }));
         };
         let responses = sasl::responses(mechanism, username, credentials);
-        let outcome = self.exchange(mechanism, &responses).await;
-        outcome.map_err(|failure| without_echo(failure, username, credentials, &responses))
+        match self.exchange(mechanism, &responses).await {
+            Ok(()) => {
+                self.secrets = responses;
+                self.secrets.push(credentials.secret());
+                Ok(())
+            }
+            Err(failure) => Err(without_echo(failure, username, credentials, &responses)),
+        }
     }
 
     async fn exchange(&mut self, mechanism: Mechanism, responses: &[Line]) -> Result<(), Failure> {
@@ -114,9 +119,8 @@ fn without_echo(
     credentials: Credentials<'_>,
     responses: &[Line],
 ) -> Failure {
-    let secret = match credentials {
-        Credentials::Bearer { token, .. } | Credentials::Password(token) => token.expose_secret(),
-    };
+    let secret = credentials.secret();
+    let secret = std::str::from_utf8(&secret).unwrap_or_default();
     let Cause::AuthRefused { reply, challenge } = &mut failure.cause else { return failure };
     let lines = responses.iter().map(|line| line.as_slice());
     // Any run counts, since a server may cut the echo anywhere and glue it to words of its own. Looked up in a set, so

@@ -12,15 +12,16 @@ use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::extension::ClientId;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::capabilities::Capabilities;
 use super::command;
+use super::dial::connect;
 use super::facts::{Observer, TlsFacts};
 use super::failure::{Cause, Failure, ReplyFault};
 use super::phase::Phase;
 use super::reply::Reply;
+use super::sasl::Line;
 use super::stream::{AfterRefusal, GuardedStream, Transport};
 use crate::clock::{Clock, Moment};
 use crate::config::{MailServerConfig, Tls};
@@ -36,7 +37,7 @@ pub(crate) struct Endpoint {
     pub(crate) clock: Clock,
     /// The server offers CHUNKING and was found not to know BDAT.
     no_chunks: Arc<AtomicBool>,
-    observer: Observer,
+    pub(super) observer: Observer,
 }
 
 impl Endpoint {
@@ -56,7 +57,7 @@ impl Endpoint {
     }
 
     /// Notes the end of a phase that began at `started`.
-    fn note(&self, phase: Phase, started: Moment) {
+    pub(super) fn note(&self, phase: Phase, started: Moment) {
         let took = self.clock.moment().since(started);
         self.observer.note(|facts| facts.phases.push((phase, took)));
     }
@@ -84,7 +85,7 @@ impl Endpoint {
     }
 
     /// Says which of the two limits was over.
-    fn late(&self, phase: Phase, limit: Duration, deadline: Moment) -> Failure {
+    pub(super) fn late(&self, phase: Phase, limit: Duration, deadline: Moment) -> Failure {
         match self.clock.moment() >= deadline {
             true => Failure::new(phase, Cause::Overdue(self.config.timeouts().total())),
             false => Failure::new(phase, Cause::Timeout(limit)),
@@ -104,6 +105,8 @@ pub(crate) struct Connection {
     deadline: Moment,
     /// The connection may have been closed meanwhile: no message is sent before the server has answered.
     pub(super) doubtful: bool,
+    /// What this connection signed in with, to keep a server's echo of it out of what people read.
+    pub(super) secrets: Vec<Line>,
     /// A transaction was begun and not brought to its end.
     pub(super) in_transaction: bool,
 }
@@ -135,6 +138,7 @@ impl Connection {
             owed: 0,
             deadline,
             doubtful: false,
+            secrets: Vec::new(),
             in_transaction: false,
         };
         if config.tls() == Tls::StartTls {
@@ -257,7 +261,8 @@ impl Connection {
             .await
             .map_err(|_| self.endpoint.late(phase, limit, self.deadline))?;
         // lettre calls a refusal an error and drops its lines; the stream's copy says what came.
-        let reply = self.stream.take_reply().ok_or_else(|| Failure::from_lettre(phase, outcome.err()))?;
+        let mut reply = self.stream.take_reply().ok_or_else(|| Failure::from_lettre(phase, outcome.err()))?;
+        reply.redact_echoes(&self.secrets);
         self.owed = self.owed.saturating_sub(1);
         if reply.code() == 421 {
             // RFC 5321 §3.8: the server closes now, whatever was asked.
@@ -346,43 +351,6 @@ async fn write_all(stream: &GuardedStream, bytes: &[u8]) -> io::Result<()> {
         }
     }
     stream.flush().await
-}
-
-/// Resolves the name and connects to the first address that answers.
-async fn connect(endpoint: &Endpoint, deadline: Moment) -> Result<TcpStream, Failure> {
-    let Endpoint { config, clock, .. } = endpoint;
-    let limit = config.timeouts().connect();
-    let started = clock.moment();
-    let until = started.after(limit).min(deadline);
-    let timeout = |phase| endpoint.late(phase, limit, deadline);
-    let addresses = clock
-        .until(until, tokio::net::lookup_host((config.host(), config.port())))
-        .await
-        .map_err(|_| timeout(Phase::Resolve))?
-        .map_err(|error| Failure::new(Phase::Resolve, Cause::Network(error)))?
-        .collect::<Vec<_>>();
-    endpoint.note(Phase::Resolve, started);
-    endpoint.observer.note(|facts| facts.addresses.clone_from(&addresses));
-    let started = clock.moment();
-    let attempt = async {
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(tcp) => return Ok(tcp),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    };
-    let tcp = clock
-        .until(until, attempt)
-        .await
-        .map_err(|_| timeout(Phase::Connect))?
-        .map_err(|error| Failure::new(Phase::Connect, Cause::Network(error)))?;
-    // A pipelined group goes out in one write and must not wait for the acknowledgement of the one before.
-    tcp.set_nodelay(true).map_err(|error| Failure::new(Phase::Connect, Cause::Network(error)))?;
-    endpoint.note(Phase::Connect, started);
-    Ok(tcp)
 }
 
 /// Does the TLS handshake, checking the certificate against the host name of the settings.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustls::ClientConnection;
 use rustls::pki_types::CertificateDer;
+use tokio::sync::Notify;
 
 use super::capabilities::Capabilities;
 use super::phase::Phase;
@@ -31,7 +32,13 @@ pub(crate) struct TlsFacts {
 
 /// Where facts are written, if anybody wants them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Observer(Option<Arc<Mutex<Facts>>>);
+pub(crate) struct Observer(Option<Arc<Notebook>>);
+
+#[derive(Debug, Default)]
+struct Notebook {
+    facts: Mutex<Facts>,
+    written: Notify,
+}
 
 impl Observer {
     pub(crate) fn watching() -> Self {
@@ -39,16 +46,25 @@ impl Observer {
     }
 
     pub(crate) fn note(&self, write: impl FnOnce(&mut Facts)) {
-        if let Some(facts) = &self.0 {
-            write(&mut facts.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(notebook) = &self.0 {
+            write(&mut notebook.facts.lock().unwrap_or_else(PoisonError::into_inner));
+            notebook.written.notify_one();
+        }
+    }
+
+    /// Waits until something was noted since the last wait; for ever when nobody watches.
+    pub(crate) async fn changed(&self) {
+        match &self.0 {
+            Some(notebook) => notebook.written.notified().await,
+            None => std::future::pending().await,
         }
     }
 
     /// Returns what was noted.
     pub(crate) fn facts(&self) -> Facts {
-        let mut copy = Facts::default();
-        self.note(|facts| copy = facts.clone());
-        copy
+        let facts =
+            self.0.as_ref().map(|notebook| notebook.facts.lock().unwrap_or_else(PoisonError::into_inner));
+        facts.map(|facts| facts.clone()).unwrap_or_default()
     }
 }
 

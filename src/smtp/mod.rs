@@ -7,6 +7,7 @@ pub(crate) mod capabilities;
 pub(crate) mod command;
 pub(crate) mod connection;
 pub(crate) mod content;
+mod dial;
 mod dsn;
 mod envelope;
 pub(crate) mod facts;

@@ -2,6 +2,15 @@
 
 use std::fmt;
 
+use memchr::memmem;
+
+use super::sasl::Line;
+
+/// Shorter parts of a secret in a reply are taken for chance: ids and host names hold many letters in a row.
+const ECHO: usize = 16;
+/// A shorter secret would take ordinary words with it.
+const SHORTEST: usize = 6;
+
 /// What the server answered to one command: the code and every line of text.
 ///
 /// Anything in the text that could be a secret of ours was replaced by `[redacted]`.
@@ -63,6 +72,21 @@ impl Reply {
     /// Tells whether the refusal is final (5yz).
     pub fn is_permanent(&self) -> bool {
         self.code / 100 == 5
+    }
+
+    /// Replaces what echoes one of `secrets`, whole or in a part of at least [`ECHO`] octets.
+    pub(crate) fn redact_echoes(&mut self, secrets: &[Line]) {
+        // Every fourth place is enough: a longer echo holds a whole run that begins at one of them.
+        let is_secret = |word: &str| {
+            let mut runs = word.as_bytes().windows(ECHO).step_by(4);
+            runs.any(|run| secrets.iter().any(|secret| memmem::find(secret, run).is_some()))
+        };
+        for line in &mut self.lines {
+            // A password is shorter than a run, and may hold what parts words.
+            let mut texts = secrets.iter().filter_map(|secret| std::str::from_utf8(secret).ok());
+            let whole = texts.find(|text| text.len() >= SHORTEST && line.contains(text));
+            redact(line, whole.unwrap_or_default(), &is_secret);
+        }
     }
 
     /// Replaces `secret` and what `is_secret` recognises among the words of the text.

@@ -14,6 +14,14 @@ pub(crate) enum Credentials<'a> {
     Password(&'a SecretString),
 }
 
+impl Credentials<'_> {
+    /// Returns a copy of the secret itself; zeroed on drop.
+    pub(super) fn secret(self) -> Line {
+        let (Self::Bearer { token: secret, .. } | Self::Password(secret)) = self;
+        Zeroizing::new(secret.expose_secret().as_bytes().to_vec())
+    }
+}
+
 /// A SASL mechanism this crate speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mechanism {

@@ -5,6 +5,7 @@
 
 mod certificate;
 mod clock;
+mod codes;
 mod entra;
 mod exchange;
 mod microsoft365;
@@ -13,6 +14,7 @@ mod tokens;
 
 pub use certificate::{AppCertificate, CertificateKind, ServerCertificate, TestAuthority};
 pub use clock::ManualClock;
+pub use codes::KnownCode;
 pub use entra::{FakeEntra, FakeEntraBuilder, ReceivedGrant, TokenFault};
 pub use exchange::{
     AuthAttempt, BodyCommand, ConnectionCounts, Extensions, FakeExchange, FakeExchangeBuilder, Fault,

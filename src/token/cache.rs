@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use self::state::{Flight, Landing, State, Step};
-use super::{AccessToken, TokenError, TokenErrorKind, TokenFuture, TokenProvider, TokenRequest};
+use super::{AccessToken, TokenError, TokenErrorKind, TokenFuture, TokenNote, TokenProvider, TokenRequest};
 use crate::clock::Clock;
 use crate::retry::jitter;
 
@@ -183,6 +183,10 @@ impl TokenProvider for TokenCache {
             return TokenFuture::ready(Ok(token));
         }
         TokenFuture::new(self.clone().fetch(request))
+    }
+
+    fn notes(&self) -> Vec<TokenNote> {
+        self.provider.notes()
     }
 }
 

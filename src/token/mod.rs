@@ -172,11 +172,47 @@ pub trait TokenProvider: fmt::Debug + Send + Sync {
     /// # Cancellation
     /// The returned future may be dropped at any time; an implementation must not lose a rotated refresh token then.
     fn token<'a>(&'a self, request: TokenRequest<'a>) -> TokenFuture<'a>;
+
+    /// Says for a diagnosis where tokens come from and what about that will need attention; never a secret.
+    ///
+    /// Default: nothing.
+    fn notes(&self) -> Vec<TokenNote> {
+        Vec::new()
+    }
+}
+
+/// What a [`TokenProvider`] tells a diagnosis about itself, in words that follow one another after commas.
+///
+/// ```
+/// use smtp_oauth::testing::FakeEntra;
+/// use smtp_oauth::{TokenNote, TokenProvider};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let entra = FakeEntra::start().await;
+/// let tokens = entra.app().build()?.refresh_token(entra.store());
+/// assert!(matches!(tokens.notes()[0], TokenNote::Fact(_)));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenNote {
+    /// The account that has signed in, once the provider has read it: to be compared with the user name.
+    Account(String),
+    /// Something to know, such as where tokens come from.
+    Fact(String),
+    /// Something that works now and will not for long, such as a client secret about to expire.
+    Warning(String),
 }
 
 impl<P: TokenProvider + ?Sized> TokenProvider for Arc<P> {
     fn token<'a>(&'a self, request: TokenRequest<'a>) -> TokenFuture<'a> {
         (**self).token(request)
+    }
+
+    fn notes(&self) -> Vec<TokenNote> {
+        (**self).notes()
     }
 }
 

@@ -31,6 +31,12 @@ impl Row {
     }
 }
 
+/// Every row: its codes, and what to do about them.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn known() -> impl Iterator<Item = (&'static [u32], &'static Advice)> {
+    TABLES.into_iter().flatten().map(|row| (row.codes, &row.advice))
+}
+
 /// Finds the row of a code.
 pub(super) fn find(code: u32) -> Option<&'static Row> {
     TABLES.into_iter().flatten().find(|row| row.codes.contains(&code))

@@ -25,6 +25,7 @@ mod sign_in;
 
 pub use endpoint::ReceivedGrant;
 pub use fault::TokenFault;
+pub(super) use refusal::wording;
 
 /// A fake of Entra ID on a loopback port; stops when it is dropped.
 ///

@@ -52,6 +52,11 @@ impl Refusal {
     }
 }
 
+/// Returns the words that go with a code, where they are known.
+pub(crate) fn wording(code: u32) -> Option<&'static str> {
+    KNOWN.iter().find(|(known, ..)| *known == code).map(|(.., text)| *text)
+}
+
 fn clock_time(now: OffsetDateTime) -> String {
     format!("{:02}:{:02}:{:02}", now.hour(), now.minute(), now.second())
 }

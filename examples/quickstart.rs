@@ -42,7 +42,7 @@ async fn demonstrate() -> Result<(), Box<dyn Error>> {
     let shown = text.lines().filter(|line| !line.contains("secret"));
     shown.for_each(|line| println!("     {line}"));
 
-    let settings: Settings = toml::from_str(&text)?;
+    let settings: Settings = toml::from_str(&text).map_err(|error| error.message().to_owned())?;
     let mailer = MailerBuilder::from_settings(&settings)?.clock(time.clock()).build()?;
     println!("3. First message: token by refresh, STARTTLS, XOAUTH2, submission");
     report(&mailer.submit(&message(&mailer)?).await?);

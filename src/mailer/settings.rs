@@ -103,7 +103,8 @@ impl Mailer {
     /// # fn run(text: &str) -> Result<(), Box<dyn std::error::Error>> {
     /// use smtp_oauth::{Mailer, Settings};
     ///
-    /// let settings: Settings = toml::from_str(text)?;
+    /// // The message alone: `Display` and `Debug` of a TOML error quote the text, secrets included.
+    /// let settings: Settings = toml::from_str(text).map_err(|error| error.message().to_owned())?;
     /// let mailer = Mailer::from_settings(&settings)?;
     /// # Ok(())
     /// # }

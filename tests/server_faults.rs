@@ -12,6 +12,7 @@ use smtp_oauth::testing::{
 use smtp_oauth::{
     Authentication, Disposition, Error, ErrorKind, MailServerConfig, Mailer, Phase, ServerBuilder, Tls,
 };
+use support::closed_port::ClosedPort;
 use support::{
     PASSWORD, PHASES, RETRY, assert_failure, assert_failure_or_unknown, data_mailer, data_settings, envelope,
     message,
@@ -360,17 +361,18 @@ async fn a_connection_closed_amid_a_large_message_may_be_tried_again() {
 
 #[tokio::test]
 async fn a_server_that_cannot_be_reached_is_a_matter_of_the_network() {
-    let closed = {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        socket.local_addr().unwrap().port()
-    };
+    let closed = ClosedPort::bind();
     let cases = [
         ("127.0.0.1", Phase::Connect, "cannot reach the mail server (TCP connect)"),
         ("mail.invalid", Phase::Resolve, "cannot reach the mail server (name resolution)"),
     ];
     for (host, phase, text) in cases {
-        let config =
-            MailServerConfig::builder().host(host).port(closed).username(support::ACCOUNT).build().unwrap();
+        let config = MailServerConfig::builder()
+            .host(host)
+            .port(closed.port())
+            .username(support::ACCOUNT)
+            .build()
+            .unwrap();
         let mailer = Mailer::builder(config)
             .retry(RetryPolicy::never())
             .authentication(Authentication::basic(PASSWORD))

@@ -1,6 +1,7 @@
 //! What the tests share: a mailer that talks to a fake, and messages to send.
 #![allow(dead_code, reason = "each test file is a crate of its own and uses its part")]
 
+pub mod closed_port;
 pub mod proxy;
 
 use std::time::{Duration, UNIX_EPOCH};

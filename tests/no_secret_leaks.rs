@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use smtp_oauth::RetryPolicy;
-use smtp_oauth::testing::{Extensions, FakeExchange, FakeExchangeBuilder, Fault, Phase as At};
+use smtp_oauth::testing::{Extensions, FakeExchange, FakeExchangeBuilder, Fault, FaultPoint as At};
 use smtp_oauth::{
     AccessToken, Authentication, Clock, Error, InitialResponse, Mailer, Submission, Tls, TokenCache,
     TokenFuture, TokenProvider, TokenRequest,

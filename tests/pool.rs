@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use smtp_oauth::lettre::Message;
-use smtp_oauth::testing::{FakeExchange, Fault, ManualClock, Phase};
+use smtp_oauth::testing::{FakeExchange, Fault, FaultPoint, ManualClock};
 use smtp_oauth::{
     Authentication, ConnectionReuse, Disposition, ErrorKind, Mailer, RetryPolicy, Timeouts, token,
 };
@@ -76,7 +76,7 @@ async fn there_are_never_more_connections_than_allowed_and_no_noop() {
 #[tokio::test]
 async fn who_waits_is_served_in_order_and_the_status_says_how_many() {
     let Setup { server, mailer, .. } = start(1, ConnectionReuse::new()).await;
-    server.inject(Phase::Body, Fault::Silence);
+    server.inject(FaultPoint::Body, Fault::Silence);
     let first = in_background(&mailer, message());
     server.wait_for_silence().await;
     let order = Arc::<Mutex<Vec<usize>>>::default();
@@ -101,7 +101,7 @@ async fn who_waits_is_served_in_order_and_the_status_says_how_many() {
 #[tokio::test]
 async fn waiting_for_a_connection_ends_at_the_deadline() {
     let Setup { server, manual, mailer } = start(1, ConnectionReuse::new()).await;
-    server.inject(Phase::Body, Fault::Silence);
+    server.inject(FaultPoint::Body, Fault::Silence);
     let first = in_background(&mailer, message());
     server.wait_for_silence().await;
     let second = in_background(&mailer, message());
@@ -185,7 +185,7 @@ async fn a_connection_carries_as_many_messages_as_it_may() {
 #[tokio::test]
 async fn close_waits_for_what_is_under_way_and_says_quit_to_all() {
     let Setup { server, mailer, .. } = start(2, ConnectionReuse::new()).await;
-    server.inject(Phase::Mail, Fault::Silence);
+    server.inject(FaultPoint::Mail, Fault::Silence);
     let stuck = in_background(&mailer, message());
     server.wait_for_silence().await;
     mailer.submit(&message()).await.unwrap();
@@ -224,7 +224,7 @@ async fn a_submission_that_ends_after_close_says_quit_too() {
 #[tokio::test]
 async fn who_waits_for_a_connection_hears_of_the_close_at_once() {
     let Setup { server, mailer, .. } = start(1, ConnectionReuse::new()).await;
-    server.inject(Phase::Mail, Fault::Silence);
+    server.inject(FaultPoint::Mail, Fault::Silence);
     let stuck = in_background(&mailer, message());
     server.wait_for_silence().await;
     let waiting = in_background(&mailer, message());
@@ -263,12 +263,14 @@ async fn idle_connections_that_the_server_closed_are_replaced() {
 async fn a_421_to_the_first_command_replaces_a_reused_connection() {
     let Setup { server, mailer, .. } = start(1, ConnectionReuse::new()).await;
     mailer.submit(&message()).await.unwrap();
-    server
-        .inject(Phase::Mail, Fault::ReplyThenClose("421 4.4.2 Connection dropped due to SocketError".into()));
+    server.inject(
+        FaultPoint::Mail,
+        Fault::ReplyThenClose("421 4.4.2 Connection dropped due to SocketError".into()),
+    );
     mailer.submit(&message()).await.unwrap();
     // On a new connection it is the server's answer, and `never` means never.
     server.close_connections(None).await;
-    server.inject(Phase::Mail, Fault::ReplyThenClose("421 4.3.2 Service not available".into()));
+    server.inject(FaultPoint::Mail, Fault::ReplyThenClose("421 4.3.2 Service not available".into()));
     let error = mailer.submit(&message()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ServerUnavailable);
     assert_eq!((server.message_count(), server.connections().total), (2, 3));
@@ -324,8 +326,11 @@ async fn token_and_connection_do_not_wait_for_each_other() {
 #[tokio::test]
 async fn opening_a_connection_ends_at_the_submissions_deadline() {
     let manual = ManualClock::new();
-    let server =
-        FakeExchange::builder().clock(manual.clock()).fault(Phase::Greeting, Fault::Silence).start().await;
+    let server = FakeExchange::builder()
+        .clock(manual.clock())
+        .fault(FaultPoint::Greeting, Fault::Silence)
+        .start()
+        .await;
     let config = settings(&server)
         .timeouts(Timeouts::new().with_greeting(HOUR).with_total(Duration::from_secs(10)))
         .build()

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use smtp_oauth::RetryPolicy;
 use smtp_oauth::testing::{
-    CertificateKind, Extensions, FakeExchange, FakeExchangeBuilder, Fault, Phase as At, TestAuthority,
+    CertificateKind, Extensions, FakeExchange, FakeExchangeBuilder, Fault, FaultPoint as At, TestAuthority,
 };
 use smtp_oauth::{
     Authentication, Disposition, Error, ErrorKind, MailServerConfig, Mailer, Phase, ServerBuilder, Tls,

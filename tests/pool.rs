@@ -9,7 +9,7 @@ use std::time::Duration;
 use smtp_oauth::lettre::Message;
 use smtp_oauth::testing::{FakeExchange, Fault, FaultPoint, ManualClock};
 use smtp_oauth::{
-    Authentication, ConnectionReuse, Disposition, ErrorKind, Mailer, RetryPolicy, Timeouts, token,
+    Authentication, Chunking, ConnectionReuse, Disposition, ErrorKind, Mailer, RetryPolicy, Timeouts, token,
 };
 use support::proxy::Proxy;
 use support::{ACCOUNT, HOUR, envelope, issuing, message, settings};
@@ -274,6 +274,38 @@ async fn a_421_to_the_first_command_replaces_a_reused_connection() {
     let error = mailer.submit(&message()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ServerUnavailable);
     assert_eq!((server.message_count(), server.connections().total), (2, 3));
+}
+
+#[tokio::test]
+async fn after_a_421_nothing_more_is_said_although_the_server_does_not_close() {
+    for chunking in [Chunking::Auto, Chunking::Off] {
+        for at in [FaultPoint::Mail, FaultPoint::Rcpt, FaultPoint::Data, FaultPoint::Body] {
+            if at == FaultPoint::Data && chunking == Chunking::Auto {
+                continue;
+            }
+            let context = format!("{at:?}, {chunking:?}");
+            let server = FakeExchange::start().await;
+            server.inject(at, Fault::reply("421 4.3.2 Service not available"));
+            let config = settings(&server).chunking(chunking).build().unwrap();
+            let mailer = Mailer::builder(config)
+                .authentication(issuing(server.tokens(), 1800))
+                .retry(RetryPolicy::never())
+                .build()
+                .unwrap();
+            let error = mailer.submit(&message()).await.unwrap_err();
+            assert_eq!(
+                (error.kind(), error.reply().unwrap().code()),
+                (ErrorKind::ServerUnavailable, 421),
+                "{context}"
+            );
+            assert_eq!(mailer.pool_status().idle, 0, "{context}");
+            let closed = tokio::time::timeout(Duration::from_secs(10), server.wait_for_open(0)).await;
+            assert!(closed.is_ok(), "{context}");
+            mailer.submit(&message()).await.unwrap();
+            assert_eq!((server.message_count(), server.connections().total), (1, 2), "{context}");
+            assert_eq!(commands(&server, "QUIT"), 0, "{context}");
+        }
+    }
 }
 
 #[tokio::test]

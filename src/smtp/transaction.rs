@@ -215,6 +215,8 @@ impl Connection {
         if !replies.has_recipient() {
             // Whatever was said about the message, or not: it has nowhere to go.
             self.in_transaction = match verdict {
+                // RFC 5321 §3.8: the server closes after a good-bye, whatever it says to the commands behind.
+                _ if replies.is_closing() => true,
                 Ok(verdict) => verdict.code() == 421 || (replies.mail.is_positive() && !self.reset().await),
                 Err(_) => true,
             };

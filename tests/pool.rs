@@ -277,6 +277,50 @@ async fn a_421_to_the_first_command_replaces_a_reused_connection() {
 }
 
 #[tokio::test]
+async fn after_five_idle_seconds_the_envelope_goes_first() {
+    let Setup { server, manual, mailer } = start(1, ConnectionReuse::new()).await;
+    mailer.submit(&message()).await.unwrap();
+    for (idle, expected) in [(0, 1), (5, 1), (6, 2), (0, 1), (60, 2)] {
+        manual.advance(Duration::from_secs(idle));
+        let before = server.flights()[0];
+        mailer.submit(&message()).await.unwrap();
+        assert_eq!(
+            (server.flights().len(), server.flights()[0] - before),
+            (1, expected),
+            "idle for {idle} s"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_dies_as_it_is_used_is_replaced_and_the_message_sent_once() {
+    let Setup { server, manual, mailer } = start(1, ConnectionReuse::new()).await;
+    mailer.submit(&message()).await.unwrap();
+    manual.advance(Duration::from_secs(6));
+    server.inject(FaultPoint::Mail, Fault::Close);
+    mailer.submit(&message()).await.unwrap();
+    assert_eq!((server.message_count(), server.connections().total), (2, 2));
+    // One that was used just now is hardly being closed: everything goes at once, and its death leaves the outcome open.
+    server.inject(FaultPoint::Mail, Fault::Close);
+    let error = mailer.submit(&message()).await.unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Indeterminate);
+}
+
+#[tokio::test]
+async fn a_connection_that_owes_a_reply_is_closed_and_not_kept_idle() {
+    let Setup { server, manual, mailer } = start(1, ConnectionReuse::new()).await;
+    mailer.submit(&message()).await.unwrap();
+    for fault in [Fault::Silence, Fault::Garbage(b"what?\r\n".to_vec())] {
+        server.inject(FaultPoint::Body, fault.clone());
+        manual.advance_until(HOUR / 4, mailer.submit(&message())).await.unwrap_err();
+        assert_eq!(mailer.pool_status().idle, 0, "{fault:?}");
+        tokio::time::timeout(Duration::from_secs(10), server.wait_for_open(0)).await.unwrap();
+        mailer.submit(&message()).await.unwrap();
+    }
+    assert_eq!((server.message_count(), server.connections().total), (3, 3));
+}
+
+#[tokio::test]
 async fn after_a_421_nothing_more_is_said_although_the_server_does_not_close() {
     for chunking in [Chunking::Auto, Chunking::Off] {
         for at in [FaultPoint::Mail, FaultPoint::Rcpt, FaultPoint::Data, FaultPoint::Body] {

@@ -106,6 +106,21 @@ async fn a_server_that_refuses_the_client_at_the_door_is_quoted() {
 }
 
 #[tokio::test]
+async fn any_other_reply_to_starttls_than_220_is_a_no() {
+    for reply in ["250 OK", "221 Go ahead", "334 Go ahead", "354 Go ahead"] {
+        let server = FakeExchange::builder().fault(At::StartTls, Fault::reply(reply)).start().await;
+        let error = failure(&server).await;
+        let text = format!("the mail server refused STARTTLS ({})", &reply[..3]);
+        assert_failure(&error, (ErrorKind::StartTlsUnavailable, Phase::StartTls, FIX, &text), reply);
+        assert_eq!(error.reply().unwrap().to_string(), reply);
+        server.wait_for_open(0).await;
+        let last = server.transcript().pop().unwrap();
+        assert_eq!((last.as_str(), server.message_count()), ("STARTTLS", 0), "{reply}");
+        assert_no_auth(&server, reply);
+    }
+}
+
+#[tokio::test]
 async fn without_starttls_nothing_secret_is_said() {
     let extensions = Extensions::exchange_online().without("STARTTLS").auth_before_tls();
     let server = FakeExchange::builder().extensions(extensions).start().await;

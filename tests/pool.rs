@@ -353,6 +353,22 @@ async fn after_a_421_nothing_more_is_said_although_the_server_does_not_close() {
 }
 
 #[tokio::test]
+async fn nor_after_a_421_to_the_empty_message_that_nobody_gets() {
+    let server = FakeExchange::builder()
+        .refuse_recipient("gone@example.com", "550 5.1.10 Recipient not found")
+        .data_without_recipients("354 Start mail input")
+        .fault(FaultPoint::Body, Fault::reply("421 4.3.2 Service not available"))
+        .start()
+        .await;
+    let mailer = support::data_mailer(&server);
+    let error = mailer.submit_raw(&envelope(&["gone@example.com"]), b"x\r\n").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RecipientsRefused);
+    assert_eq!(mailer.pool_status().idle, 0);
+    mailer.submit(&message()).await.unwrap();
+    assert_eq!((server.message_count(), server.connections().total), (1, 2));
+}
+
+#[tokio::test]
 async fn token_and_connection_do_not_wait_for_each_other() {
     // The provider answers only once the server has seen the connection …
     let server = Arc::new(FakeExchange::start().await);

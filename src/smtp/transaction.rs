@@ -333,7 +333,8 @@ impl Connection {
             // RFC 2920 §3.1: a server may say 354 although it has no recipient; it then gets an empty message.
             Some(354) => {
                 let limit = self.endpoint.config.timeouts().final_reply();
-                self.command(Phase::Body, b".\r\n", limit).await.is_ok_and(|reply| !reply.is_positive())
+                let refused = self.command(Phase::Body, b".\r\n", limit).await;
+                refused.is_ok_and(|reply| !reply.is_positive() && reply.code() != 421)
             }
             Some(code) if code < 400 => {
                 let failure = Failure::new(Phase::Data, Cause::Protocol(ReplyFault::Unexpected(code)));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use smtp_oauth::RetryPolicy;
-use smtp_oauth::testing::{Extensions, FakeExchange, Fault, ManualClock, Phase as At};
+use smtp_oauth::testing::{Extensions, FakeExchange, Fault, FaultPoint as At, ManualClock};
 use smtp_oauth::{
     AccessToken, Authentication, Clock, Disposition, Error, ErrorKind, InitialResponse, Mailer, Phase,
     TokenFuture, TokenProvider, TokenRequest,

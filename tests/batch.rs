@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use smtp_oauth::lettre::address::Envelope;
-use smtp_oauth::testing::{FakeExchange, Fault, Phase};
+use smtp_oauth::testing::{FakeExchange, Fault, FaultPoint};
 use smtp_oauth::{BatchProgress, Disposition, ErrorKind, Mailer, RetryPolicy};
 use support::{envelope, issuing, message, settings};
 
@@ -108,7 +108,7 @@ async fn built_messages_go_in_as_they_are_and_the_batch_is_a_stream() {
 #[tokio::test]
 async fn one_that_fails_does_not_stop_the_others() {
     let (server, mailer) = start().await;
-    server.inject(Phase::Body, Fault::Close.once().after(4));
+    server.inject(FaultPoint::Body, Fault::Close.once().after(4));
     let messages = (0..20)
         .map(|number| numbered(number, if number == 7 { "gone@example.com" } else { "reader@example.com" }));
     let mut batch = mailer.submit_all(queue(messages).0);
@@ -134,7 +134,7 @@ async fn one_that_fails_does_not_stop_the_others() {
 async fn outcomes_come_in_order_of_completion() {
     let (server, mailer) = start().await;
     mailer.submit(&message()).await.unwrap();
-    server.inject(Phase::Body, Fault::Silence);
+    server.inject(FaultPoint::Body, Fault::Silence);
     let messages = (0..10).map(|number| numbered(number, "reader@example.com"));
     let mut batch = mailer.submit_all(queue(messages).0);
     let mut seen = BTreeSet::new();

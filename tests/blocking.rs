@@ -4,7 +4,7 @@
 mod support;
 
 use smtp_oauth::lettre::Transport;
-use smtp_oauth::testing::{FakeExchange, Fault, Phase};
+use smtp_oauth::testing::{FakeExchange, Fault, FaultPoint};
 use smtp_oauth::{Disposition, ErrorKind, blocking};
 use support::message;
 use tokio::runtime::Runtime;
@@ -34,7 +34,7 @@ fn messages_go_out_one_after_the_other_over_one_connection() {
 fn a_refusal_is_the_same_error_as_without_blocking() {
     let (_runtime, server, mailer) = start();
     server.inject(
-        Phase::Mail,
+        FaultPoint::Mail,
         Fault::reply("550 5.7.60 SMTP; Client does not have permissions to send as this sender"),
     );
     let error = mailer.submit(&message()).unwrap_err();

@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use smtp_oauth::testing::{
-    BodyCommand, CertificateKind, Extensions, FakeExchange, Fault, Handshake, ManualClock, Phase,
+    BodyCommand, CertificateKind, Extensions, FakeExchange, Fault, FaultPoint, Handshake, ManualClock,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -308,7 +308,7 @@ async fn bdat_octets_are_consumed_when_the_envelope_was_refused() {
         replies[1..],
         ["550 5.1.10 No such one\r\n", "503 5.5.2 Need rcpt command\r\n", "250 2.0.0 Resetting\r\n"]
     );
-    server.inject(Phase::Mail, Fault::reply("550 5.7.60 SMTP; Client does not have permissions"));
+    server.inject(FaultPoint::Mail, Fault::reply("550 5.7.60 SMTP; Client does not have permissions"));
     let replies = client.say_and_read(&format!("{ENVELOPE}BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n"), 4).await;
     let codes: Vec<_> = replies.iter().map(|reply| &reply[..3]).collect();
     assert_eq!(codes, ["550", "503", "503", "250"]);
@@ -354,7 +354,8 @@ async fn parameters_must_have_been_offered() {
 
 #[tokio::test]
 async fn an_error_challenge_waits_for_its_answer() {
-    let server = FakeExchange::builder().fault(Phase::Auth, Fault::error_challenge().once()).start().await;
+    let server =
+        FakeExchange::builder().fault(FaultPoint::Auth, Fault::error_challenge().once()).start().await;
     let mut client = Client::secured(&server).await;
     let challenge = client.say(&format!("AUTH XOAUTH2 {}\r\n", xoauth2(ACCOUNT, "bad"))).await;
     let json = STANDARD.decode(challenge.strip_prefix("334 ").unwrap().trim_end()).unwrap();
@@ -368,8 +369,8 @@ async fn an_error_challenge_waits_for_its_answer() {
 #[tokio::test]
 async fn faults_strike_as_often_as_they_are_told() {
     let server = FakeExchange::builder()
-        .fault(Phase::Greeting, Fault::ReplyThenClose("421 4.3.2 Service not available".into()).once())
-        .fault(Phase::Noop, Fault::reply("250-2.0.0 a\n250 2.0.0 b").times(1).after(1))
+        .fault(FaultPoint::Greeting, Fault::ReplyThenClose("421 4.3.2 Service not available".into()).once())
+        .fault(FaultPoint::Noop, Fault::reply("250-2.0.0 a\n250 2.0.0 b").times(1).after(1))
         .start()
         .await;
     let mut turned_away = Client::open(&server).await;
@@ -379,25 +380,25 @@ async fn faults_strike_as_often_as_they_are_told() {
     assert_eq!(client.say("NOOP\r\n").await, "250 2.0.0 OK\r\n");
     assert_eq!(client.say("NOOP\r\n").await, "250-2.0.0 a\r\n250 2.0.0 b\r\n");
     assert_eq!(client.say("NOOP\r\n").await, "250 2.0.0 OK\r\n");
-    server.inject(Phase::Noop, Fault::Garbage(vec![0, 255]));
+    server.inject(FaultPoint::Noop, Fault::Garbage(vec![0, 255]));
     client.write(b"NOOP\r\n").await;
     let mut garbage = [0; 2];
     client.0.read_exact(&mut garbage).await.unwrap();
     assert_eq!(garbage, [0, 255]);
-    server.inject(Phase::Noop, Fault::Close);
+    server.inject(FaultPoint::Noop, Fault::Close);
     assert_eq!(client.say("NOOP\r\n").await, "");
     assert_eq!(server.connections().total, 2);
 }
 
 #[tokio::test]
 async fn silence_is_noticed_and_endless_replies_do_not_end() {
-    let server = FakeExchange::builder().fault(Phase::Noop, Fault::Silence).start().await;
+    let server = FakeExchange::builder().fault(FaultPoint::Noop, Fault::Silence).start().await;
     let mut client = Client::open(&server).await;
     client.reply().await;
     client.write(b"NOOP\r\n").await;
     server.wait_for_silence().await;
     for (fault, start) in [(Fault::EndlessReply, "250-xxxx"), (Fault::EndlessLines, "250-x\r\n2")] {
-        server.inject(Phase::Noop, fault);
+        server.inject(FaultPoint::Noop, fault);
         let mut client = Client::open(&server).await;
         client.reply().await;
         client.write(b"NOOP\r\n").await;
@@ -411,7 +412,7 @@ async fn silence_is_noticed_and_endless_replies_do_not_end() {
 async fn a_stalled_reader_holds_up_a_large_body() {
     let server = FakeExchange::builder()
         .receive_buffer(4096)
-        .fault(Phase::BodyStart, Fault::StallReading)
+        .fault(FaultPoint::BodyStart, Fault::StallReading)
         .start()
         .await;
     let mut client = Client::signed_in(&server).await;
@@ -426,7 +427,7 @@ async fn a_stalled_reader_holds_up_a_large_body() {
 #[tokio::test]
 async fn octets_can_be_injected_behind_the_reply_to_starttls() {
     let server = FakeExchange::builder()
-        .fault(Phase::StartTls, Fault::Inject(b"250 injected\r\n".to_vec()))
+        .fault(FaultPoint::StartTls, Fault::Inject(b"250 injected\r\n".to_vec()))
         .start()
         .await;
     let mut client = Client::open(&server).await;
@@ -440,7 +441,7 @@ async fn octets_can_be_injected_behind_the_reply_to_starttls() {
 
 #[tokio::test]
 async fn old_tls_and_bad_certificates_fail_the_handshake() {
-    let server = FakeExchange::builder().fault(Phase::TlsHandshake, Fault::Tls11Only).start().await;
+    let server = FakeExchange::builder().fault(FaultPoint::TlsHandshake, Fault::Tls11Only).start().await;
     let error = Client::secured_with(&server, &trusting(&server)).await.err().unwrap();
     assert!(error.to_string().contains("ProtocolVersion"), "{error}");
     for (kind, reason) in
@@ -506,14 +507,18 @@ async fn a_refused_oauthbearer_token_is_explained_before_the_final_reply() {
 
 #[tokio::test]
 async fn a_refused_bdat_leaves_a_session_that_takes_data() {
-    let server =
-        FakeExchange::builder().fault(Phase::Bdat, Fault::reply("500 5.3.3 Unrecognized command")).start();
+    let server = FakeExchange::builder()
+        .fault(FaultPoint::Bdat, Fault::reply("500 5.3.3 Unrecognized command"))
+        .start();
     let server = server.await;
     let mut client = Client::signed_in(&server).await;
     let replies = client.say_and_read(&format!("{ENVELOPE}BDAT 6 LAST\r\nNOOP\r\nRSET\r\n"), 4).await;
     assert_eq!(replies[2..], ["500 5.3.3 Unrecognized command\r\n", "250 2.0.0 Resetting\r\n"]);
     client.say_and_read(&format!("{ENVELOPE}DATA\r\n"), 3).await;
-    server.inject(Phase::Body, Fault::reply("432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded"));
+    server.inject(
+        FaultPoint::Body,
+        Fault::reply("432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded"),
+    );
     assert!(client.say("x\r\n.\r\n").await.starts_with("432 4.3.2 "));
     assert_eq!(server.message_count(), 0);
     client.say_and_read(&format!("{ENVELOPE}DATA\r\n"), 3).await;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use smtp_oauth::testing::{FakeExchange, Fault, ManualClock, Phase};
+use smtp_oauth::testing::{FakeExchange, Fault, FaultPoint, ManualClock};
 use smtp_oauth::{Authentication, Chunking, Disposition, Mailer, RetryPolicy, Timeouts, token};
 use support::{ACCOUNT, HOUR, envelope, settings};
 use tokio::task::JoinSet;
@@ -57,13 +57,20 @@ async fn trouble(
             continue;
         }
         next += 20 + usize::try_from(dice.roll(40)).unwrap();
-        let phases = [Phase::Mail, Phase::Rcpt, Phase::Data, Phase::BodyStart, Phase::Body, Phase::Greeting];
+        let phases = [
+            FaultPoint::Mail,
+            FaultPoint::Rcpt,
+            FaultPoint::Data,
+            FaultPoint::BodyStart,
+            FaultPoint::Body,
+            FaultPoint::Greeting,
+        ];
         let phase = phases[usize::try_from(dice.roll(6)).unwrap()];
         match dice.roll(8) {
             0 | 1 => server.inject(phase, Fault::Close),
             2 => server.inject(phase, Fault::ReplyThenClose("421 4.3.2 Service not active".into())),
-            3 => server.inject(Phase::Mail, Fault::reply("451 4.7.0 Temporary server error")),
-            4 => server.inject(Phase::Body, Fault::reply("452 4.3.1 Insufficient system resources")),
+            3 => server.inject(FaultPoint::Mail, Fault::reply("451 4.7.0 Temporary server error")),
+            4 => server.inject(FaultPoint::Body, Fault::reply("452 4.3.1 Insufficient system resources")),
             5 => server.close_connections(Some("421 4.4.2 Connection timed out")).await,
             what => {
                 // A token that was withdrawn, or has expired: a new connection needs a new one.

@@ -11,7 +11,8 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use smtp_oauth::RetryPolicy;
 use smtp_oauth::testing::{
-    Extensions, FakeEntra, FakeExchange, FakeExchangeBuilder, Fault, ManualClock, Phase as At, TokenFault,
+    Extensions, FakeEntra, FakeExchange, FakeExchangeBuilder, Fault, FaultPoint as At, ManualClock,
+    TokenFault,
 };
 use smtp_oauth::{
     AccessToken, Authentication, Clock, Error, InitialResponse, Mailer, MemoryStore, Submission, Tls,

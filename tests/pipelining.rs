@@ -5,7 +5,7 @@ mod support;
 use std::num::NonZeroU32;
 
 use smtp_oauth::testing::{
-    BodyCommand, Extensions, FakeExchange, FakeExchangeBuilder, Fault, Phase, ReceivedMessage,
+    BodyCommand, Extensions, FakeExchange, FakeExchangeBuilder, Fault, FaultPoint, ReceivedMessage,
 };
 use smtp_oauth::{
     Chunking, Disposition, Dsn, ErrorKind, MailServerConfig, Mailer, Notify, RecipientPolicy, RetryPolicy,
@@ -61,21 +61,21 @@ async fn a_refused_sender_or_message_leaves_the_connection_in_step() {
     for (missing, chunking) in WAYS {
         for (phase, reply, kind) in [
             (
-                Phase::Mail,
+                FaultPoint::Mail,
                 "550 5.7.60 SMTP; Client does not have permissions to send as this sender",
                 ErrorKind::SenderRefused,
             ),
-            (Phase::Mail, "451 4.7.0 Temporary server error", ErrorKind::ServerUnavailable),
-            (Phase::Data, "554 5.6.0 Not now", ErrorKind::MessageRefused),
-            (Phase::Data, "451 4.3.0 Not now", ErrorKind::ServerUnavailable),
+            (FaultPoint::Mail, "451 4.7.0 Temporary server error", ErrorKind::ServerUnavailable),
+            (FaultPoint::Data, "554 5.6.0 Not now", ErrorKind::MessageRefused),
+            (FaultPoint::Data, "451 4.3.0 Not now", ErrorKind::ServerUnavailable),
             (
-                Phase::Body,
+                FaultPoint::Body,
                 "554 5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException",
                 ErrorKind::SenderRefused,
             ),
-            (Phase::Body, "452 4.3.1 Insufficient system resources", ErrorKind::ServerUnavailable),
+            (FaultPoint::Body, "452 4.3.1 Insufficient system resources", ErrorKind::ServerUnavailable),
         ] {
-            if phase == Phase::Data && chunking == Chunking::Auto {
+            if phase == FaultPoint::Data && chunking == Chunking::Auto {
                 continue;
             }
             let context = format!("{phase:?} {reply} {chunking:?} without {missing:?}");
@@ -159,7 +159,7 @@ async fn a_421_to_a_recipient_ends_the_session_and_is_certain() {
             let server = server_without(missing).start().await;
             let mailer = mailer(&server, chunking);
             let fault = Fault::ReplyThenClose("421 4.3.2 Service not available".into()).once().after(passes);
-            server.inject(Phase::Rcpt, fault);
+            server.inject(FaultPoint::Rcpt, fault);
             let error =
                 mailer.submit_raw(&envelope(&["a@example.com", "b@example.com"]), TEXT).await.unwrap_err();
             assert_eq!(
@@ -181,7 +181,7 @@ async fn a_server_that_offers_bdat_and_refuses_it_gets_data_in_the_same_call() {
             let context = format!("{reply} without {missing:?}");
             let server = server_without(missing).start().await;
             let mailer = mailer(&server, Chunking::Auto);
-            server.inject(Phase::Body, Fault::reply(reply));
+            server.inject(FaultPoint::Body, Fault::reply(reply));
             mailer.submit_raw(&envelope(&["a@example.com"]), TEXT).await.unwrap();
             mailer.submit_raw(&envelope(&["a@example.com"]), NEXT).await.unwrap();
             let messages = server.messages();
@@ -199,7 +199,10 @@ async fn a_large_message_is_sent_only_after_somebody_was_accepted() {
         let context = format!("{chunking:?} without {missing:?}");
         let server = server_without(missing).start().await;
         let mailer = mailer(&server, chunking);
-        server.inject(Phase::Mail, Fault::reply("552 5.3.4 Message size exceeds fixed maximum message size"));
+        server.inject(
+            FaultPoint::Mail,
+            Fault::reply("552 5.3.4 Message size exceeds fixed maximum message size"),
+        );
         let error = mailer.submit_raw(&envelope(&["a@example.com"]), &text).await.unwrap_err();
         assert_eq!(
             (error.kind(), error.reply().unwrap().code()),
@@ -222,7 +225,7 @@ async fn recipients_that_are_too_many_for_the_server_get_further_transactions() 
         let server =
             server_without(missing).refuse_recipient("r1@example.com", "550 5.1.10 Not found").start().await;
         // Four in the first transaction, of which one is not found; three in the second.
-        server.inject(Phase::Rcpt, Fault::reply("452 4.5.3 Too many recipients").times(6).after(3));
+        server.inject(FaultPoint::Rcpt, Fault::reply("452 4.5.3 Too many recipients").times(6).after(3));
         let mailer = mailer(&server, chunking);
         let submission = mailer.submit_raw(&envelope(&recipients), TEXT).await.unwrap();
         let mut told: Vec<_> = submission.accepted().iter().map(ToString::to_string).collect();
@@ -252,7 +255,7 @@ async fn a_configured_number_of_recipients_splits_and_one_failed_part_does_not_h
         let sizes: Vec<_> = server.messages().iter().map(|message| message.recipients.len()).collect();
         assert_eq!(sizes, [3, 3, 1]);
 
-        server.inject(Phase::Body, Fault::Close.once().after(1));
+        server.inject(FaultPoint::Body, Fault::Close.once().after(1));
         let submission = mailer.submit_raw(&envelope(&recipients), TEXT).await.unwrap();
         assert_eq!((submission.accepted().len(), submission.refused().len()), (3, 4));
         let whose: Vec<_> = submission.refused().iter().map(smtp_oauth::Refusal::disposition).collect();

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use smtp_oauth::lettre::Message;
-use smtp_oauth::testing::{FakeExchange, Fault, ManualClock, Phase};
+use smtp_oauth::testing::{FakeExchange, Fault, FaultPoint, ManualClock};
 use smtp_oauth::{
-    Authentication, ConnectionReuse, Disposition, ErrorKind, Mailer, RetryPolicy, Timeouts, token,
+    Authentication, Chunking, ConnectionReuse, Disposition, ErrorKind, Mailer, RetryPolicy, Timeouts, token,
 };
 use support::proxy::Proxy;
 use support::{ACCOUNT, HOUR, envelope, issuing, message, settings};
@@ -76,7 +76,7 @@ async fn there_are_never_more_connections_than_allowed_and_no_noop() {
 #[tokio::test]
 async fn who_waits_is_served_in_order_and_the_status_says_how_many() {
     let Setup { server, mailer, .. } = start(1, ConnectionReuse::new()).await;
-    server.inject(Phase::Body, Fault::Silence);
+    server.inject(FaultPoint::Body, Fault::Silence);
     let first = in_background(&mailer, message());
     server.wait_for_silence().await;
     let order = Arc::<Mutex<Vec<usize>>>::default();
@@ -101,7 +101,7 @@ async fn who_waits_is_served_in_order_and_the_status_says_how_many() {
 #[tokio::test]
 async fn waiting_for_a_connection_ends_at_the_deadline() {
     let Setup { server, manual, mailer } = start(1, ConnectionReuse::new()).await;
-    server.inject(Phase::Body, Fault::Silence);
+    server.inject(FaultPoint::Body, Fault::Silence);
     let first = in_background(&mailer, message());
     server.wait_for_silence().await;
     let second = in_background(&mailer, message());
@@ -185,7 +185,7 @@ async fn a_connection_carries_as_many_messages_as_it_may() {
 #[tokio::test]
 async fn close_waits_for_what_is_under_way_and_says_quit_to_all() {
     let Setup { server, mailer, .. } = start(2, ConnectionReuse::new()).await;
-    server.inject(Phase::Mail, Fault::Silence);
+    server.inject(FaultPoint::Mail, Fault::Silence);
     let stuck = in_background(&mailer, message());
     server.wait_for_silence().await;
     mailer.submit(&message()).await.unwrap();
@@ -224,7 +224,7 @@ async fn a_submission_that_ends_after_close_says_quit_too() {
 #[tokio::test]
 async fn who_waits_for_a_connection_hears_of_the_close_at_once() {
     let Setup { server, mailer, .. } = start(1, ConnectionReuse::new()).await;
-    server.inject(Phase::Mail, Fault::Silence);
+    server.inject(FaultPoint::Mail, Fault::Silence);
     let stuck = in_background(&mailer, message());
     server.wait_for_silence().await;
     let waiting = in_background(&mailer, message());
@@ -263,15 +263,109 @@ async fn idle_connections_that_the_server_closed_are_replaced() {
 async fn a_421_to_the_first_command_replaces_a_reused_connection() {
     let Setup { server, mailer, .. } = start(1, ConnectionReuse::new()).await;
     mailer.submit(&message()).await.unwrap();
-    server
-        .inject(Phase::Mail, Fault::ReplyThenClose("421 4.4.2 Connection dropped due to SocketError".into()));
+    server.inject(
+        FaultPoint::Mail,
+        Fault::ReplyThenClose("421 4.4.2 Connection dropped due to SocketError".into()),
+    );
     mailer.submit(&message()).await.unwrap();
     // On a new connection it is the server's answer, and `never` means never.
     server.close_connections(None).await;
-    server.inject(Phase::Mail, Fault::ReplyThenClose("421 4.3.2 Service not available".into()));
+    server.inject(FaultPoint::Mail, Fault::ReplyThenClose("421 4.3.2 Service not available".into()));
     let error = mailer.submit(&message()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ServerUnavailable);
     assert_eq!((server.message_count(), server.connections().total), (2, 3));
+}
+
+#[tokio::test]
+async fn after_five_idle_seconds_the_envelope_goes_first() {
+    let Setup { server, manual, mailer } = start(1, ConnectionReuse::new()).await;
+    mailer.submit(&message()).await.unwrap();
+    for (idle, expected) in [(0, 1), (5, 1), (6, 2), (0, 1), (60, 2)] {
+        manual.advance(Duration::from_secs(idle));
+        let before = server.flights()[0];
+        mailer.submit(&message()).await.unwrap();
+        assert_eq!(
+            (server.flights().len(), server.flights()[0] - before),
+            (1, expected),
+            "idle for {idle} s"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_dies_as_it_is_used_is_replaced_and_the_message_sent_once() {
+    let Setup { server, manual, mailer } = start(1, ConnectionReuse::new()).await;
+    mailer.submit(&message()).await.unwrap();
+    manual.advance(Duration::from_secs(6));
+    server.inject(FaultPoint::Mail, Fault::Close);
+    mailer.submit(&message()).await.unwrap();
+    assert_eq!((server.message_count(), server.connections().total), (2, 2));
+    // One that was used just now is hardly being closed: everything goes at once, and its death leaves the outcome open.
+    server.inject(FaultPoint::Mail, Fault::Close);
+    let error = mailer.submit(&message()).await.unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Indeterminate);
+}
+
+#[tokio::test]
+async fn a_connection_that_owes_a_reply_is_closed_and_not_kept_idle() {
+    let Setup { server, manual, mailer } = start(1, ConnectionReuse::new()).await;
+    mailer.submit(&message()).await.unwrap();
+    for fault in [Fault::Silence, Fault::Garbage(b"what?\r\n".to_vec())] {
+        server.inject(FaultPoint::Body, fault.clone());
+        manual.advance_until(HOUR / 4, mailer.submit(&message())).await.unwrap_err();
+        assert_eq!(mailer.pool_status().idle, 0, "{fault:?}");
+        tokio::time::timeout(Duration::from_secs(10), server.wait_for_open(0)).await.unwrap();
+        mailer.submit(&message()).await.unwrap();
+    }
+    assert_eq!((server.message_count(), server.connections().total), (3, 3));
+}
+
+#[tokio::test]
+async fn after_a_421_nothing_more_is_said_although_the_server_does_not_close() {
+    for chunking in [Chunking::Auto, Chunking::Off] {
+        for at in [FaultPoint::Mail, FaultPoint::Rcpt, FaultPoint::Data, FaultPoint::Body] {
+            if at == FaultPoint::Data && chunking == Chunking::Auto {
+                continue;
+            }
+            let context = format!("{at:?}, {chunking:?}");
+            let server = FakeExchange::start().await;
+            server.inject(at, Fault::reply("421 4.3.2 Service not available"));
+            let config = settings(&server).chunking(chunking).build().unwrap();
+            let mailer = Mailer::builder(config)
+                .authentication(issuing(server.tokens(), 1800))
+                .retry(RetryPolicy::never())
+                .build()
+                .unwrap();
+            let error = mailer.submit(&message()).await.unwrap_err();
+            assert_eq!(
+                (error.kind(), error.reply().unwrap().code()),
+                (ErrorKind::ServerUnavailable, 421),
+                "{context}"
+            );
+            assert_eq!(mailer.pool_status().idle, 0, "{context}");
+            let closed = tokio::time::timeout(Duration::from_secs(10), server.wait_for_open(0)).await;
+            assert!(closed.is_ok(), "{context}");
+            mailer.submit(&message()).await.unwrap();
+            assert_eq!((server.message_count(), server.connections().total), (1, 2), "{context}");
+            assert_eq!(commands(&server, "QUIT"), 0, "{context}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nor_after_a_421_to_the_empty_message_that_nobody_gets() {
+    let server = FakeExchange::builder()
+        .refuse_recipient("gone@example.com", "550 5.1.10 Recipient not found")
+        .data_without_recipients("354 Start mail input")
+        .fault(FaultPoint::Body, Fault::reply("421 4.3.2 Service not available"))
+        .start()
+        .await;
+    let mailer = support::data_mailer(&server);
+    let error = mailer.submit_raw(&envelope(&["gone@example.com"]), b"x\r\n").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RecipientsRefused);
+    assert_eq!(mailer.pool_status().idle, 0);
+    mailer.submit(&message()).await.unwrap();
+    assert_eq!((server.message_count(), server.connections().total), (1, 2));
 }
 
 #[tokio::test]
@@ -324,8 +418,11 @@ async fn token_and_connection_do_not_wait_for_each_other() {
 #[tokio::test]
 async fn opening_a_connection_ends_at_the_submissions_deadline() {
     let manual = ManualClock::new();
-    let server =
-        FakeExchange::builder().clock(manual.clock()).fault(Phase::Greeting, Fault::Silence).start().await;
+    let server = FakeExchange::builder()
+        .clock(manual.clock())
+        .fault(FaultPoint::Greeting, Fault::Silence)
+        .start()
+        .await;
     let config = settings(&server)
         .timeouts(Timeouts::new().with_greeting(HOUR).with_total(Duration::from_secs(10)))
         .build()

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use smtp_oauth::RetryPolicy;
-use smtp_oauth::testing::{Extensions, FakeExchange, Fault, ManualClock, Phase as At};
+use smtp_oauth::testing::{Extensions, FakeExchange, Fault, FaultPoint as At, ManualClock};
 use smtp_oauth::{ErrorKind, Mailer, Phase};
 use support::{RETRY, assert_failure, data_mailer, data_settings, envelope, issuing, message};
 

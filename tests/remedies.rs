@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use smtp_oauth::entra::{self, SendingRight};
-use smtp_oauth::testing::{FakeEntra, FakeExchange, Fault, KnownReply, Phase, TokenFault};
+use smtp_oauth::testing::{FakeEntra, FakeExchange, Fault, FaultPoint, KnownReply, TokenFault};
 use smtp_oauth::{
     Authentication, Disposition, Error, ErrorKind, Mailer, ReplyCause, RetryPolicy, TokenErrorKind, Who,
 };
@@ -16,14 +16,14 @@ const FIX: Disposition = Disposition::FixConfiguration;
 const DAY: Disposition = Disposition::Retry { after: Some(Duration::from_secs(24 * 60 * 60)) };
 const MINUTE: Disposition = Disposition::Retry { after: Some(Duration::from_secs(60)) };
 
-/// Phase and reply of the server; kind, disposition and cause of the error; words of the remedy.
-type Case = (Phase, &'static str, ErrorKind, Disposition, ReplyCause, &'static [&'static str]);
+/// Point and reply of the server; kind, disposition and cause of the error; words of the remedy.
+type Case = (FaultPoint, &'static str, ErrorKind, Disposition, ReplyCause, &'static [&'static str]);
 
 /// Lets the server refuse a submission and returns what the user gets.
-async fn refusal(phase: Phase, reply: &str, basic: bool, sender: &str) -> Error {
+async fn refusal(point: FaultPoint, reply: &str, basic: bool, sender: &str) -> Error {
     let server = FakeExchange::builder()
         .password(ACCOUNT, PASSWORD)
-        .fault(phase, Fault::reply(reply).always())
+        .fault(point, Fault::reply(reply).always())
         .start()
         .await;
     let config = settings(&server).sender(sender).build().unwrap();
@@ -43,8 +43,8 @@ async fn refusal(phase: Phase, reply: &str, basic: bool, sender: &str) -> Error 
 }
 
 async fn check(cases: &[Case], basic: bool) {
-    for (phase, reply, kind, disposition, cause, words) in cases {
-        let error = refusal(*phase, reply, basic, "alerts@contoso.com").await;
+    for (point, reply, kind, disposition, cause, words) in cases {
+        let error = refusal(*point, reply, basic, "alerts@contoso.com").await;
         assert_eq!(error.kind(), *kind, "{reply}: {error:#}");
         assert_eq!(error.disposition(), *disposition, "{reply}: {error:#}");
         assert_eq!(error.cause(), Some(*cause), "{reply}: {error:#}");
@@ -65,7 +65,7 @@ async fn a_refused_sign_in_names_the_switch_to_turn() {
     use ReplyCause as Cause;
     let cases: &[Case] = &[
         (
-            Phase::Auth,
+            FaultPoint::Auth,
             "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant. Visit https://aka.ms/smtp_auth_disabled for more information. [AM0 2024-07-11T11:46:49.042Z 08DC]",
             AuthenticationRefused,
             FIX,
@@ -77,7 +77,7 @@ async fn a_refused_sign_in_names_the_switch_to_turn() {
             ],
         ),
         (
-            Phase::Auth,
+            FaultPoint::Auth,
             "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox. Visit https://aka.ms/smtp_auth_disabled for more information.",
             AuthenticationRefused,
             FIX,
@@ -88,7 +88,7 @@ async fn a_refused_sign_in_names_the_switch_to_turn() {
             ],
         ),
         (
-            Phase::Auth,
+            FaultPoint::Auth,
             "535 5.7.139 Authentication unsuccessful, account locked. Contact your administrator.",
             AuthenticationRefused,
             FIX,
@@ -96,7 +96,7 @@ async fn a_refused_sign_in_names_the_switch_to_turn() {
             &["stop every program"],
         ),
         (
-            Phase::Auth,
+            FaultPoint::Auth,
             "535 5.7.139 Authentication unsuccessful, federated STS service was unreachable.",
             ServerUnavailable,
             LATER,
@@ -104,7 +104,7 @@ async fn a_refused_sign_in_names_the_switch_to_turn() {
             &["federation server"],
         ),
         (
-            Phase::Auth,
+            FaultPoint::Auth,
             "535 5.7.139 Authentication unsuccessful, in new words.",
             AuthenticationRefused,
             FIX,
@@ -112,7 +112,7 @@ async fn a_refused_sign_in_names_the_switch_to_turn() {
             &["Sign-in logs"],
         ),
         (
-            Phase::Auth,
+            FaultPoint::Auth,
             "535 5.7.3 Authentication unsuccessful [LO4P.PROD.OUTLOOK.COM]",
             AuthenticationRefused,
             FIX,
@@ -126,7 +126,7 @@ async fn a_refused_sign_in_names_the_switch_to_turn() {
             ],
         ),
         (
-            Phase::Auth,
+            FaultPoint::Auth,
             "504 5.7.4 Unrecognized authentication type",
             AuthenticationRefused,
             FIX,
@@ -134,7 +134,7 @@ async fn a_refused_sign_in_names_the_switch_to_turn() {
             &["XOAUTH2"],
         ),
         (
-            Phase::Auth,
+            FaultPoint::Auth,
             "421 4.7.66 TLS 1.0 and 1.1 are not supported. Please upgrade/update your client to support TLS 1.2. Visit https://aka.ms/smtp_auth_tls.",
             Tls,
             FIX,
@@ -142,7 +142,7 @@ async fn a_refused_sign_in_names_the_switch_to_turn() {
             &["TLS 1.2"],
         ),
         (
-            Phase::Auth,
+            FaultPoint::Auth,
             "451 4.7.0 Temporary server error. Please try again later. PRX4",
             ServerUnavailable,
             LATER,
@@ -150,7 +150,7 @@ async fn a_refused_sign_in_names_the_switch_to_turn() {
             &["Service health"],
         ),
         (
-            Phase::Auth,
+            FaultPoint::Auth,
             "535 5.7.144 XOAUTH2 authentication failed. Invalid API permissions",
             AuthenticationRefused,
             FIX,
@@ -158,7 +158,7 @@ async fn a_refused_sign_in_names_the_switch_to_turn() {
             &["Mail.Send"],
         ),
         (
-            Phase::Auth,
+            FaultPoint::Auth,
             "534-5.7.9 Application-specific password required. For more information, go to\n534 5.7.9  https://support.google.com/mail/?p=InvalidSecondFactor x - gsmtp",
             AuthenticationRefused,
             FIX,
@@ -173,7 +173,7 @@ async fn a_refused_sign_in_names_the_switch_to_turn() {
 async fn a_refused_password_names_the_policy_and_the_date_of_its_end() {
     use ErrorKind::AuthenticationRefused;
     fn case(reply: &'static str, cause: ReplyCause, words: &'static [&'static str]) -> Case {
-        (Phase::Auth, reply, AuthenticationRefused, FIX, cause, words)
+        (FaultPoint::Auth, reply, AuthenticationRefused, FIX, cause, words)
     }
     let cases = [
         case(
@@ -221,7 +221,7 @@ async fn a_refused_message_names_right_quota_or_size() {
     use ReplyCause as Cause;
     let cases: &[Case] = &[
         (
-            Phase::Body,
+            FaultPoint::Body,
             "554 5.2.252 SendAsDenied; svc-mail@contoso.com not allowed to send as boss@contoso.com; STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied; Failed",
             SenderRefused,
             FIX,
@@ -232,7 +232,7 @@ async fn a_refused_message_names_right_quota_or_size() {
             ],
         ),
         (
-            Phase::Mail,
+            FaultPoint::Mail,
             "550 5.7.60 SMTP; Client does not have permissions to send as this sender",
             SenderRefused,
             FIX,
@@ -240,7 +240,7 @@ async fn a_refused_message_names_right_quota_or_size() {
             &["-Identity 'alerts@contoso.com' -AccessRights SendAs -Trustee 'svc-mail@contoso.com'"],
         ),
         (
-            Phase::Body,
+            FaultPoint::Body,
             "430 4.2.0 STOREDRV; mailbox logon failure; MapiExceptionLogonFailed",
             ServerUnavailable,
             LATER,
@@ -248,7 +248,7 @@ async fn a_refused_message_names_right_quota_or_size() {
             &["Enterprise applications", "-AccessRights FullAccess"],
         ),
         (
-            Phase::Body,
+            FaultPoint::Body,
             "432 4.3.2 Concurrent connections limit exceeded. Visit https://aka.ms/concurrent_sending for more information. [Hostname=x]",
             ServerUnavailable,
             LATER,
@@ -256,7 +256,7 @@ async fn a_refused_message_names_right_quota_or_size() {
             &["3 or less"],
         ),
         (
-            Phase::Body,
+            FaultPoint::Body,
             "421 4.4.2 Message submission rate for this client has exceeded the configured limit",
             ServerUnavailable,
             MINUTE,
@@ -264,7 +264,7 @@ async fn a_refused_message_names_right_quota_or_size() {
             &["30 for a mailbox"],
         ),
         (
-            Phase::Body,
+            FaultPoint::Body,
             "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException; Failed",
             ServerUnavailable,
             DAY,
@@ -272,7 +272,7 @@ async fn a_refused_message_names_right_quota_or_size() {
             &["10,000"],
         ),
         (
-            Phase::Body,
+            FaultPoint::Body,
             "554 5.2.2 mailbox full; STOREDRV.Submission.Exception:QuotaExceededException.MapiExceptionShutoffQuotaExceeded",
             SenderRefused,
             FIX,
@@ -280,7 +280,7 @@ async fn a_refused_message_names_right_quota_or_size() {
             &["MessageCopyForSMTPClientSubmissionEnabled $false"],
         ),
         (
-            Phase::Body,
+            FaultPoint::Body,
             "550 5.1.8 Access denied, bad outbound sender",
             SenderRefused,
             FIX,
@@ -288,7 +288,7 @@ async fn a_refused_message_names_right_quota_or_size() {
             &["Restricted entities", "-SenderAddress 'alerts@contoso.com'"],
         ),
         (
-            Phase::Mail,
+            FaultPoint::Mail,
             "451 4.4.62 Mail sent to the wrong Office 365 region. ATTR35",
             ServerRefused,
             FIX,
@@ -296,7 +296,7 @@ async fn a_refused_message_names_right_quota_or_size() {
             &["smtp.office365.com"],
         ),
         (
-            Phase::Body,
+            FaultPoint::Body,
             "552 5.3.4 Message size exceeds fixed maximum message size",
             MessageRefused,
             Disposition::FixMessage,
@@ -304,7 +304,7 @@ async fn a_refused_message_names_right_quota_or_size() {
             &["MaxSendSize"],
         ),
         (
-            Phase::Rcpt,
+            FaultPoint::Rcpt,
             "550 5.1.1 User unknown",
             ErrorKind::RecipientsRefused,
             Disposition::FixMessage,
@@ -312,7 +312,7 @@ async fn a_refused_message_names_right_quota_or_size() {
             &["recipient's address"],
         ),
         (
-            Phase::Mail,
+            FaultPoint::Mail,
             "530 5.7.57 Client not authenticated to send mail. Error: 535 5.7.139 Authentication unsuccessful, account has an issue. Contact your administrator. [X]",
             ErrorKind::AuthenticationRefused,
             FIX,
@@ -327,9 +327,9 @@ async fn a_refused_message_names_right_quota_or_size() {
 async fn every_known_reply_is_recognised_over_the_wire() {
     let known = KnownReply::all();
     assert!(known.len() > 100, "{}", known.len());
-    for KnownReply { phase, reply, cause, remedy, .. } in known {
-        let error = refusal(phase, &reply, false, "alerts@contoso.com").await;
-        assert_eq!(error.cause(), Some(cause), "{phase:?} {reply}: {error:#}");
+    for KnownReply { point, reply, cause, remedy, .. } in known {
+        let error = refusal(point, &reply, false, "alerts@contoso.com").await;
+        assert_eq!(error.cause(), Some(cause), "{point:?} {reply}: {error:#}");
         // A bare 535 5.7.3 and a denial that names both parties are told more precisely with the settings at hand.
         let shown = error.remedy().unwrap();
         let is_refined = cause == ReplyCause::SignInRefused;
@@ -351,7 +351,8 @@ async fn another_token_is_tried_only_where_it_could_help() {
         ("535 5.7.0 (#AUTH012) Too many bad auth attempts", 1),
     ];
     for (reply, attempts) in cases {
-        let server = FakeExchange::builder().fault(Phase::Auth, Fault::reply(reply).always()).start().await;
+        let server =
+            FakeExchange::builder().fault(FaultPoint::Auth, Fault::reply(reply).always()).start().await;
         support::mailer(&server).verify().await.unwrap_err();
         assert_eq!(server.auth_attempts().len(), attempts, "{reply}");
     }
@@ -361,7 +362,7 @@ async fn another_token_is_tried_only_where_it_could_help() {
 async fn a_denied_header_from_is_not_blamed_on_the_envelope() {
     let reply =
         "554 5.2.0 STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied; Failed";
-    let error = refusal(Phase::Body, reply, false, ACCOUNT).await;
+    let error = refusal(FaultPoint::Body, reply, false, ACCOUNT).await;
     let remedy = error.remedy().unwrap();
     assert_eq!(
         remedy.summary(),
@@ -373,13 +374,13 @@ async fn a_denied_header_from_is_not_blamed_on_the_envelope() {
 #[tokio::test]
 async fn an_unknown_reply_is_judged_by_code_and_phase_alone() {
     let cases = [
-        (Phase::Mail, "550 we do not like you", ErrorKind::SenderRefused, FIX),
-        (Phase::Auth, "550 no", ErrorKind::AuthenticationRefused, FIX),
-        (Phase::Auth, "450 not now", ErrorKind::ServerUnavailable, LATER),
-        (Phase::Body, "554 no", ErrorKind::MessageRefused, Disposition::FixMessage),
+        (FaultPoint::Mail, "550 we do not like you", ErrorKind::SenderRefused, FIX),
+        (FaultPoint::Auth, "550 no", ErrorKind::AuthenticationRefused, FIX),
+        (FaultPoint::Auth, "450 not now", ErrorKind::ServerUnavailable, LATER),
+        (FaultPoint::Body, "554 no", ErrorKind::MessageRefused, Disposition::FixMessage),
     ];
-    for (phase, reply, kind, disposition) in cases {
-        let error = refusal(phase, reply, false, ACCOUNT).await;
+    for (point, reply, kind, disposition) in cases {
+        let error = refusal(point, reply, false, ACCOUNT).await;
         assert_eq!((error.kind(), error.disposition(), error.cause()), (kind, disposition, None), "{reply}");
         assert_eq!(format!("{error:#}"), error.to_string(), "nothing is known, so nothing is added");
     }
@@ -389,7 +390,7 @@ async fn an_unknown_reply_is_judged_by_code_and_phase_alone() {
 async fn the_whole_text_reads_well() {
     let reply =
         "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox.";
-    let error = refusal(Phase::Auth, reply, false, ACCOUNT).await;
+    let error = refusal(FaultPoint::Auth, reply, false, ACCOUNT).await;
     assert_eq!(
         format!("{error:#}"),
         "the mail server refused the sign-in (535 5.7.139)\n\
@@ -485,7 +486,7 @@ async fn entras_refusals_come_with_the_page_to_open() {
 #[tokio::test]
 async fn a_server_that_is_not_there_gets_a_remedy_too() {
     let server = FakeExchange::builder()
-        .fault(Phase::Greeting, Fault::Garbage(b"HTTP/1.1 400\r\n".to_vec()).always())
+        .fault(FaultPoint::Greeting, Fault::Garbage(b"HTTP/1.1 400\r\n".to_vec()).always())
         .start()
         .await;
     let error = support::mailer(&server).verify().await.unwrap_err();

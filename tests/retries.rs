@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use smtp_oauth::testing::{FakeExchange, Fault, ManualClock, Phase};
+use smtp_oauth::testing::{FakeExchange, Fault, FaultPoint, ManualClock};
 use smtp_oauth::{
     Authentication, Chunking, Clock, Disposition, Error, ErrorKind, Mailer, RetryPolicy, Submission,
     Timeouts, TokenError, TokenErrorKind, token,
@@ -50,22 +50,22 @@ impl Setup {
 }
 
 /// Where a temporary refusal can come before the message is accepted.
-const PHASES: [Phase; 10] = [
-    Phase::Greeting,
-    Phase::Ehlo,
-    Phase::StartTls,
-    Phase::EhloAfterTls,
-    Phase::Auth,
-    Phase::Mail,
-    Phase::Rcpt,
-    Phase::Data,
-    Phase::Body,
-    Phase::BodyStart,
+const POINTS: [FaultPoint; 10] = [
+    FaultPoint::Greeting,
+    FaultPoint::Ehlo,
+    FaultPoint::StartTls,
+    FaultPoint::EhloAfterTls,
+    FaultPoint::Auth,
+    FaultPoint::Mail,
+    FaultPoint::Rcpt,
+    FaultPoint::Data,
+    FaultPoint::Body,
+    FaultPoint::BodyStart,
 ];
 
-fn temporary(phase: Phase) -> Vec<Fault> {
+fn temporary(point: FaultPoint) -> Vec<Fault> {
     let mut faults = vec![Fault::ReplyThenClose("421 4.3.2 Service not available".into())];
-    if phase != Phase::BodyStart {
+    if point != FaultPoint::BodyStart {
         faults.push(Fault::reply("451 4.7.0 Temporary server error. Please try again later."));
     }
     faults
@@ -73,28 +73,28 @@ fn temporary(phase: Phase) -> Vec<Fault> {
 
 #[tokio::test]
 async fn a_temporary_refusal_in_any_phase_is_tried_again_with_growing_waits() {
-    for phase in PHASES {
-        for fault in temporary(phase) {
+    for point in POINTS {
+        for fault in temporary(point) {
             let setup = start(RetryPolicy::new(), Chunking::Off, HOUR).await;
-            setup.server.inject(phase, fault.clone().times(2));
+            setup.server.inject(point, fault.clone().times(2));
             let (result, took) = setup.submit().await;
-            let submission = result.unwrap_or_else(|error| panic!("{phase:?} {fault:?}: {error:?}"));
-            assert_eq!((submission.accepted().len(), setup.server.message_count()), (1, 1), "{phase:?}");
+            let submission = result.unwrap_or_else(|error| panic!("{point:?} {fault:?}: {error:?}"));
+            assert_eq!((submission.accepted().len(), setup.server.message_count()), (1, 1), "{point:?}");
             // One second and two, half of each at random.
-            assert!(took >= SECOND * 3 / 2 && took <= SECOND * 5, "{phase:?} {fault:?}: {took:?}");
+            assert!(took >= SECOND * 3 / 2 && took <= SECOND * 5, "{point:?} {fault:?}: {took:?}");
         }
     }
 }
 
 #[tokio::test]
 async fn after_the_last_attempt_the_refusal_is_the_outcome() {
-    for phase in PHASES {
-        for fault in temporary(phase) {
+    for point in POINTS {
+        for fault in temporary(point) {
             let setup = start(RetryPolicy::new(), Chunking::Off, HOUR).await;
-            setup.server.inject(phase, fault.clone().times(3));
+            setup.server.inject(point, fault.clone().times(3));
             let error = setup.submit().await.0.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::ServerUnavailable, "{phase:?} {fault:?}: {error:?}");
-            assert_eq!(error.disposition(), Disposition::Retry { after: None }, "{phase:?}");
+            assert_eq!(error.kind(), ErrorKind::ServerUnavailable, "{point:?} {fault:?}: {error:?}");
+            assert_eq!(error.disposition(), Disposition::Retry { after: None }, "{point:?}");
             assert_eq!(setup.server.message_count(), 0);
             // All three faults have struck: nothing is left for the next submission.
             setup.submit().await.0.unwrap();
@@ -104,26 +104,26 @@ async fn after_the_last_attempt_the_refusal_is_the_outcome() {
 
 #[tokio::test]
 async fn never_is_one_attempt() {
-    for phase in PHASES {
-        for fault in temporary(phase) {
+    for point in POINTS {
+        for fault in temporary(point) {
             let setup = start(RetryPolicy::never(), Chunking::Off, HOUR).await;
-            setup.server.inject(phase, fault);
+            setup.server.inject(point, fault);
             let (result, took) = setup.submit().await;
-            assert_eq!(result.unwrap_err().kind(), ErrorKind::ServerUnavailable, "{phase:?}");
-            assert!(took < SECOND, "{phase:?}: {took:?}");
-            assert_eq!(setup.server.connections().total, 1, "{phase:?}");
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::ServerUnavailable, "{point:?}");
+            assert!(took < SECOND, "{point:?}: {took:?}");
+            assert_eq!(setup.server.connections().total, 1, "{point:?}");
         }
     }
 }
 
 #[tokio::test]
 async fn a_final_refusal_is_not_tried_again() {
-    for phase in [Phase::Mail, Phase::Rcpt, Phase::Data, Phase::Body] {
+    for point in [FaultPoint::Mail, FaultPoint::Rcpt, FaultPoint::Data, FaultPoint::Body] {
         let setup = start(RetryPolicy::new(), Chunking::Off, HOUR).await;
-        setup.server.inject(phase, Fault::reply("550 5.7.1 No"));
+        setup.server.inject(point, Fault::reply("550 5.7.1 No"));
         let (result, took) = setup.submit().await;
-        assert_eq!(result.unwrap_err().reply().unwrap().code(), 550, "{phase:?}");
-        assert!(took < SECOND, "{phase:?}: {took:?}");
+        assert_eq!(result.unwrap_err().reply().unwrap().code(), 550, "{point:?}");
+        assert!(took < SECOND, "{point:?}: {took:?}");
     }
 }
 
@@ -133,7 +133,7 @@ async fn what_may_have_been_accepted_is_never_sent_again() {
         for fault in [Fault::Close, Fault::Silence, Fault::Garbage(b"what?\r\n".to_vec())] {
             let setup = start(RetryPolicy::new(), chunking, HOUR).await;
             setup.submit().await.0.unwrap();
-            setup.server.inject(Phase::Body, fault.clone());
+            setup.server.inject(FaultPoint::Body, fault.clone());
             let error = setup
                 .manual
                 .advance_until(Duration::from_secs(20), setup.mailer.submit(&message()))
@@ -154,7 +154,7 @@ async fn attempts_end_with_the_total() {
         .with_first_wait(Duration::from_secs(4))
         .with_longest_wait(Duration::from_secs(4));
     let setup = start(policy, Chunking::Off, Duration::from_secs(30)).await;
-    setup.server.inject(Phase::Mail, Fault::reply("451 4.7.0 Temporary server error").always());
+    setup.server.inject(FaultPoint::Mail, Fault::reply("451 4.7.0 Temporary server error").always());
     let (result, took) = setup.submit().await;
     assert_eq!(result.unwrap_err().reply().unwrap().code(), 451, "the reason, not that time is up");
     assert!(took > Duration::from_secs(20) && took <= Duration::from_secs(31), "{took:?}");
@@ -164,12 +164,12 @@ async fn attempts_end_with_the_total() {
 async fn a_refused_token_is_replaced_once_even_if_nothing_is_tried_again() {
     let setup = start(RetryPolicy::never(), Chunking::Off, HOUR).await;
     let refused = "535 5.7.3 Authentication unsuccessful [SY5P282CA0097.AUSP282.PROD.OUTLOOK.COM]";
-    setup.server.inject(Phase::Auth, Fault::reply(refused));
+    setup.server.inject(FaultPoint::Auth, Fault::reply(refused));
     setup.submit().await.0.unwrap();
     assert_eq!((setup.server.tokens().count(), setup.server.connections().peak), (2, 1));
 
     let setup = start(RetryPolicy::new(), Chunking::Off, HOUR).await;
-    setup.server.inject(Phase::Auth, Fault::reply(refused).times(2));
+    setup.server.inject(FaultPoint::Auth, Fault::reply(refused).times(2));
     let error = setup.submit().await.0.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AuthenticationRefused);
     assert_eq!((setup.server.tokens().count(), setup.server.connections().total), (2, 2));

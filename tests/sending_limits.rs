@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use smtp_oauth::testing::{FakeExchange, Fault, ManualClock, Phase};
+use smtp_oauth::testing::{FakeExchange, Fault, FaultPoint, ManualClock};
 use smtp_oauth::{
     Disposition, ErrorKind, Mailer, RetryPolicy, SendingLimits, Submission, Timeouts, WhenReached,
 };
@@ -55,7 +55,7 @@ async fn settle() {
 async fn thirty_messages_a_minute_are_never_exceeded_in_any_minute() {
     let Setup { server, manual, mailer } = start(a_minute(30), HOUR).await;
     // The first one is held up by the server, and counts there only when it is done.
-    server.inject(Phase::Body, Fault::Silence);
+    server.inject(FaultPoint::Body, Fault::Silence);
     let stuck = tokio::spawn({
         let mailer = mailer.clone();
         async move { submit(&mailer, 1000).await }
@@ -101,7 +101,7 @@ async fn a_message_under_way_counts_until_a_minute_after_its_end() {
     let Setup { server, manual, mailer } = start(a_minute(1), HOUR).await;
     submit(&mailer, 0).await.unwrap();
     manual.advance(MINUTE);
-    server.inject(Phase::Body, Fault::Silence);
+    server.inject(FaultPoint::Body, Fault::Silence);
     let slow = tokio::spawn({
         let mailer = mailer.clone();
         async move { submit(&mailer, 1).await }
@@ -204,7 +204,7 @@ async fn a_server_that_throttles_slows_down_everybody() {
     ] {
         let Setup { server, manual, mailer } = start(SendingLimits::new(), HOUR).await;
         submit(&mailer, 0).await.unwrap();
-        server.inject(Phase::Mail, Fault::reply(reply));
+        server.inject(FaultPoint::Mail, Fault::reply(reply));
         let error = submit(&mailer, 1).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ServerUnavailable, "{reply}");
         let mut others = JoinSet::new();
@@ -233,7 +233,7 @@ async fn submissions_that_wait_for_a_connection_hear_of_the_throttling_too() {
         .build()
         .unwrap();
     submit(&mailer, 0).await.unwrap();
-    server.inject(Phase::Mail, Fault::reply("432 4.3.2 Too much").times(1));
+    server.inject(FaultPoint::Mail, Fault::reply("432 4.3.2 Too much").times(1));
     let mut tasks = JoinSet::new();
     for number in 1..=5 {
         let mailer = mailer.clone();

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use smtp_oauth::RetryPolicy;
 use smtp_oauth::testing::{
-    CertificateKind, Extensions, FakeExchange, FakeExchangeBuilder, Fault, Phase as At, TestAuthority,
+    CertificateKind, Extensions, FakeExchange, FakeExchangeBuilder, Fault, FaultPoint as At, TestAuthority,
 };
 use smtp_oauth::{
     Authentication, Disposition, Error, ErrorKind, MailServerConfig, Mailer, Phase, ServerBuilder, Tls,
 };
+use support::closed_port::ClosedPort;
 use support::{
     PASSWORD, PHASES, RETRY, assert_failure, assert_failure_or_unknown, data_mailer, data_settings, envelope,
     message,
@@ -101,6 +102,21 @@ async fn a_server_that_refuses_the_client_at_the_door_is_quoted() {
             assert_eq!(error.reply().unwrap().to_string(), reply, "{case}");
             assert_no_auth(&server, &case);
         }
+    }
+}
+
+#[tokio::test]
+async fn any_other_reply_to_starttls_than_220_is_a_no() {
+    for reply in ["250 OK", "221 Go ahead", "334 Go ahead", "354 Go ahead"] {
+        let server = FakeExchange::builder().fault(At::StartTls, Fault::reply(reply)).start().await;
+        let error = failure(&server).await;
+        let text = format!("the mail server refused STARTTLS ({})", &reply[..3]);
+        assert_failure(&error, (ErrorKind::StartTlsUnavailable, Phase::StartTls, FIX, &text), reply);
+        assert_eq!(error.reply().unwrap().to_string(), reply);
+        server.wait_for_open(0).await;
+        let last = server.transcript().pop().unwrap();
+        assert_eq!((last.as_str(), server.message_count()), ("STARTTLS", 0), "{reply}");
+        assert_no_auth(&server, reply);
     }
 }
 
@@ -360,17 +376,18 @@ async fn a_connection_closed_amid_a_large_message_may_be_tried_again() {
 
 #[tokio::test]
 async fn a_server_that_cannot_be_reached_is_a_matter_of_the_network() {
-    let closed = {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        socket.local_addr().unwrap().port()
-    };
+    let closed = ClosedPort::bind();
     let cases = [
         ("127.0.0.1", Phase::Connect, "cannot reach the mail server (TCP connect)"),
         ("mail.invalid", Phase::Resolve, "cannot reach the mail server (name resolution)"),
     ];
     for (host, phase, text) in cases {
-        let config =
-            MailServerConfig::builder().host(host).port(closed).username(support::ACCOUNT).build().unwrap();
+        let config = MailServerConfig::builder()
+            .host(host)
+            .port(closed.port())
+            .username(support::ACCOUNT)
+            .build()
+            .unwrap();
         let mailer = Mailer::builder(config)
             .retry(RetryPolicy::never())
             .authentication(Authentication::basic(PASSWORD))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use smtp_oauth::RetryPolicy;
 use smtp_oauth::testing::{
-    BodyCommand, Extensions, FakeExchange, FakeExchangeBuilder, Fault, ManualClock, Phase as At,
+    BodyCommand, Extensions, FakeExchange, FakeExchangeBuilder, Fault, FaultPoint as At, ManualClock,
 };
 use smtp_oauth::{Authentication, Disposition, Error, ErrorKind, MailServerConfig, Mailer, Phase, Tls};
 use support::{RETRY, assert_failure, data_mailer, envelope, message};

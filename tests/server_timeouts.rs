@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use smtp_oauth::RetryPolicy;
-use smtp_oauth::testing::{FakeExchange, Fault, ManualClock, Phase as At};
+use smtp_oauth::testing::{FakeExchange, Fault, FaultPoint as At, ManualClock};
 use smtp_oauth::{Authentication, Clock, Error, ErrorKind, Mailer, Phase, Submission, Timeouts, token};
 use support::{
     PHASES, RETRY, assert_failure, assert_failure_or_unknown, data_settings, envelope, issuing, message,

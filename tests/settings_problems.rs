@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use smtp_oauth::{
-    AuthenticationMethod, Chunking, Cloud, ConfigError, ConfigProblem, InitialResponse, MailProvider,
-    MailServerConfig, Office365Profile, ServerBuilder, Timeouts, Tls, TlsVersion,
-    basic_authentication_retirement,
+    Authentication, AuthenticationMethod, Chunking, Cloud, ConfigError, ConfigProblem, InitialResponse,
+    MailProvider, MailServerConfig, Mailer, Office365Profile, ServerBuilder, Timeouts, Tls, TlsVersion,
+    basic_authentication_retirement, token,
 };
 
 fn office365() -> ServerBuilder<Office365Profile> {
@@ -215,6 +215,18 @@ fn plaintext_stays_on_this_machine() {
         let config = custom().host(host).port(25).tls(Tls::LoopbackPlaintext).build().unwrap();
         assert!(config.is_loopback());
     }
+}
+
+#[test]
+fn an_access_token_never_travels_in_plain_text() {
+    let config = custom().host("127.0.0.1").port(2525).tls(Tls::LoopbackPlaintext).build().unwrap();
+    let provider = token::from_fn(|| async { unreachable!("no token is asked for") });
+    let builder = Mailer::builder(config.clone()).authentication(Authentication::oauth(provider));
+    assert_reads(
+        builder.build(),
+        "tls (given \"none\"): use `starttls` or `implicit`: an access token never travels unencrypted",
+    );
+    assert!(Mailer::builder(config).authentication(Authentication::basic("x")).build().is_ok());
 }
 
 #[test]

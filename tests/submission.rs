@@ -5,7 +5,7 @@ mod support;
 use smtp_oauth::lettre::AsyncTransport;
 use smtp_oauth::testing::{BodyCommand, Extensions, FakeExchange};
 use smtp_oauth::{Authentication, Disposition, ErrorKind, Mailer, Phase, Tls};
-use support::{ACCOUNT, PASSWORD, envelope, mailer, message, settings};
+use support::{ACCOUNT, PASSWORD, data_mailer, envelope, mailer, message, settings};
 
 #[tokio::test]
 async fn a_message_arrives_as_it_was_and_the_connection_is_kept() {
@@ -126,14 +126,30 @@ async fn with_every_recipient_refused_nothing_is_sent_and_the_connection_stays_i
             .refuse_recipient("gone@example.com", "550 5.1.10 Recipient not found")
             .start()
             .await;
-        let mailer = mailer(&server);
-        let error = mailer.submit_raw(&envelope(&["gone@example.com"]), b"x\r\n").await.unwrap_err();
-        assert_eq!((error.kind(), error.phase()), (ErrorKind::RecipientsRefused, Phase::Rcpt), "{data}");
-        assert_eq!(error.disposition(), Disposition::FixMessage);
-        assert_eq!(error.to_string(), "the mail server refused every recipient (550 5.1.10)");
-        assert_eq!(error.refused()[0].recipient().to_string(), "gone@example.com");
-        mailer.submit(&message()).await.unwrap();
-        assert_eq!((server.message_count(), server.connections().total), (1, 1), "{data}");
+        for (mailer, body_command) in [(mailer(&server), "BDAT"), (data_mailer(&server), "DATA")] {
+            let context = format!("{body_command}, {data}");
+            let gone = envelope(&["gone@example.com"]);
+            let error = mailer.submit_raw(&gone, b"x\r\n").await.unwrap_err();
+            let found = (error.kind(), error.phase(), error.disposition());
+            assert_eq!(
+                found,
+                (ErrorKind::RecipientsRefused, Phase::Rcpt, Disposition::FixMessage),
+                "{context}"
+            );
+            assert_eq!(
+                error.to_string(),
+                "the mail server refused every recipient (550 5.1.10)",
+                "{context}"
+            );
+            assert_eq!(error.refused()[0].recipient().to_string(), "gone@example.com", "{context}");
+            assert!(server.transcript().iter().any(|line| line.starts_with(body_command)), "{context}");
+            mailer.submit(&message()).await.unwrap();
+            let message = server.take_messages().pop().unwrap();
+            assert_eq!(message.recipient_addresses(), ["reader@example.com"], "{context}");
+            drop(mailer);
+            server.wait_for_open(0).await;
+        }
+        assert_eq!(server.connections().total, 2, "{data}");
     }
 }
 

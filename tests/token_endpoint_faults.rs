@@ -1,9 +1,12 @@
 //! Every way in which a token endpoint fails has its kind, its words, and no secret in them.
 
+mod support;
+
 use std::time::Duration;
 
 use smtp_oauth::testing::{FakeEntra, ManualClock, TokenFault};
 use smtp_oauth::{AccessToken, TokenError, TokenErrorKind, TokenProvider, TokenRequest, oauth};
+use support::closed_port::ClosedPort;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -158,9 +161,8 @@ async fn a_server_that_never_answers_is_left_at_the_deadline() {
 async fn a_server_that_is_not_there_is_unavailable() {
     let manual = ManualClock::new();
     let entra = FakeEntra::builder().clock(manual.clock()).start().await;
-    // Bound and closed again: nobody listens there.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let authority = url::Url::parse(&format!("http://127.0.0.1:{port}/")).unwrap();
+    let closed = ClosedPort::bind();
+    let authority = url::Url::parse(&format!("http://127.0.0.1:{}/", closed.port())).unwrap();
     let app = entra.app().authority(authority).deadline(HOUR).build().unwrap();
     let cache = app.refresh_token(entra.store()).fetch_deadline(HOUR);
     let error = manual.advance_until(SECOND, cache.token(TokenRequest::new())).await.unwrap_err();

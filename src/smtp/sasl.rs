@@ -161,6 +161,42 @@ mod tests {
     }
 
     #[test]
+    fn oauthbearer_escapes_what_would_end_the_user_name() {
+        let token = SecretString::from("token");
+        let bearer = Credentials::Bearer { token: &token, host: "mail.example", port: 587 };
+        let lines = responses(Mechanism::OAuthBearer, "a=b,c@example.com", bearer);
+        let message = BASE64.decode(text(&lines[0])).unwrap();
+        assert_eq!(
+            String::from_utf8(message).unwrap(),
+            "n,a=a=3Db=2Cc@example.com,\x01host=mail.example\x01port=587\x01auth=Bearer token\x01\x01"
+        );
+        // XOAUTH2 knows no such escapes.
+        let lines = responses(Mechanism::XOAuth2, "a=b,c@example.com", bearer);
+        let message = BASE64.decode(text(&lines[0])).unwrap();
+        assert!(message.starts_with(b"user=a=b,c@example.com\x01"));
+    }
+
+    #[test]
+    fn the_preferred_mechanism_is_chosen_whatever_the_servers_order() {
+        let secret = SecretString::from("secret");
+        let bearer = Credentials::Bearer { token: &secret, host: "mail.example", port: 587 };
+        let password = Credentials::Password(&secret);
+        let cases = [
+            (bearer, "OAUTHBEARER LOGIN XOAUTH2 PLAIN", Some(Mechanism::XOAuth2)),
+            (bearer, "OAUTHBEARER PLAIN", Some(Mechanism::OAuthBearer)),
+            (bearer, "LOGIN PLAIN", None),
+            (password, "LOGIN XOAUTH2 PLAIN", Some(Mechanism::Plain)),
+            (password, "XOAUTH2 LOGIN", Some(Mechanism::Login)),
+            (password, "XOAUTH2 OAUTHBEARER", None),
+        ];
+        for (credentials, offered, chosen) in cases {
+            let mechanisms = offered.split(' ').map(str::to_owned).collect();
+            let capabilities = Capabilities { mechanisms, ..Capabilities::default() };
+            assert_eq!(Mechanism::choose(credentials, &capabilities), chosen, "{offered}");
+        }
+    }
+
+    #[test]
     fn passwords_are_encoded_as_rfc_4616_and_login_say() {
         let password = SecretString::from("tanstaaftanstaaf");
         let plain = responses(Mechanism::Plain, "tim", Credentials::Password(&password));

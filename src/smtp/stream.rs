@@ -419,6 +419,57 @@ mod tests {
         }
     }
 
+    /// A server that takes nothing and says `left` octets without waiting.
+    struct Flood {
+        left: usize,
+    }
+
+    impl AsyncRead for Flood {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+            out: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let count = out.remaining().min(self.left);
+            self.left -= count;
+            out.put_slice(&vec![b'x'; count]);
+            if count == 0 { Poll::Pending } else { Poll::Ready(Ok(())) }
+        }
+    }
+
+    impl AsyncWrite for Flood {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+            _bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_ahead_while_writing_than_a_reply_may_have() {
+        for said in [0, 1000, 1 << 20] {
+            let flood = Box::new(Flood { left: said });
+            let stream = GuardedStream::new(flood, ([127, 0, 0, 1], 25).into());
+            let mut write = std::pin::pin!(stream.write(b"QUIT\r\n"));
+            for _ in 0..3 {
+                let pending = poll_fn(|context| Poll::Ready(write.as_mut().poll(context).is_pending()));
+                assert!(pending.await, "{said}");
+            }
+            let read = stream.inner().incoming.len();
+            assert!((said.min(MOST_BYTES)..MOST_BYTES + 4096).contains(&read), "{read} of {said}");
+        }
+    }
+
     #[tokio::test]
     async fn bytes_nobody_asked_for_are_counted() {
         let (reply, stream) = read(b"220 go\r\n250-injected\r\n").await;

@@ -215,6 +215,8 @@ impl Connection {
         if !replies.has_recipient() {
             // Whatever was said about the message, or not: it has nowhere to go.
             self.in_transaction = match verdict {
+                // RFC 5321 §3.8: the server closes after a good-bye, whatever it says to the commands behind.
+                _ if replies.is_closing() => true,
                 Ok(verdict) => verdict.code() == 421 || (replies.mail.is_positive() && !self.reset().await),
                 Err(_) => true,
             };
@@ -331,7 +333,8 @@ impl Connection {
             // RFC 2920 §3.1: a server may say 354 although it has no recipient; it then gets an empty message.
             Some(354) => {
                 let limit = self.endpoint.config.timeouts().final_reply();
-                self.command(Phase::Body, b".\r\n", limit).await.is_ok_and(|reply| !reply.is_positive())
+                let refused = self.command(Phase::Body, b".\r\n", limit).await;
+                refused.is_ok_and(|reply| !reply.is_positive() && reply.code() != 421)
             }
             Some(code) if code < 400 => {
                 let failure = Failure::new(Phase::Data, Cause::Protocol(ReplyFault::Unexpected(code)));

@@ -8,9 +8,14 @@ use super::{FakeEntra, FakeExchange, IssuedTokens};
 use crate::clock::Clock;
 use crate::mailer::MailerBuilder;
 use crate::token::store::{FileStore, TokenStore};
-use crate::{Authentication, MailServerConfig, Mailer, ServerBuilder};
+use crate::{Authentication, Mailer, Office365Profile, ServerBuilder};
 
 /// A tenant on loopback: [`FakeEntra`] issues tokens that [`FakeExchange`] accepts, for one mailbox that has signed in.
+///
+/// Its mailers send as they do in production, with [`Office365Profile`]: by DATA, over three connections at most, and
+/// within [`SendingLimits::exchange_online`](crate::SendingLimits::exchange_online). The 31st message of a minute
+/// therefore waits, on a [`ManualClock`](super::ManualClock) until the test moves it; [`server`](Self::server) shows how
+/// to lift the limits.
 ///
 /// ```
 /// use smtp_oauth::lettre::Message;
@@ -66,8 +71,25 @@ impl FakeMicrosoft365 {
     }
 
     /// Returns settings for the fake server, open for more.
-    pub fn server(&self) -> ServerBuilder<MailServerConfig> {
-        MailServerConfig::builder()
+    ///
+    /// ```
+    /// use smtp_oauth::testing::FakeMicrosoft365;
+    /// use smtp_oauth::{Authentication, Mailer, SendingLimits};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tenant = FakeMicrosoft365::start().await;
+    /// let profile = tenant.server().limits(SendingLimits::new()).build()?;
+    /// let tokens = tenant.entra().app().build()?.refresh_token(tenant.entra().store());
+    /// let mailer = Mailer::builder(profile).authentication(Authentication::oauth(tokens)).build()?;
+    /// for _ in 0..40 {
+    ///     mailer.send_test().await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn server(&self) -> ServerBuilder<Office365Profile> {
+        Office365Profile::builder()
             .host(self.exchange.host())
             .port(self.exchange.port())
             .username(self.account())
@@ -91,8 +113,8 @@ impl FakeMicrosoft365 {
     pub fn mailer_builder(&self) -> MailerBuilder {
         let app = self.entra.app().build().expect("the fake's own app registration is valid");
         let provider = app.refresh_token(self.entra.store());
-        let config = self.server().build().expect("the fakes' own settings are valid");
-        Mailer::builder(config).authentication(Authentication::oauth(provider)).clock(self.clock.clone())
+        let profile = self.server().build().expect("the fakes' own settings are valid");
+        Mailer::builder(profile).authentication(Authentication::oauth(provider)).clock(self.clock.clone())
     }
 
     /// Writes what an administrator would have set up into `directory` and returns the text of a settings file.

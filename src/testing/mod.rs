@@ -18,7 +18,7 @@ pub use codes::KnownCode;
 pub use entra::{FakeEntra, FakeEntraBuilder, ReceivedGrant, TokenFault};
 pub use exchange::{
     AuthAttempt, BodyCommand, ConnectionCounts, Extensions, FakeExchange, FakeExchangeBuilder, Fault,
-    Handshake, Phase, ReceivedMessage, ReceivedRecipient, ScriptedFault, SessionRecord,
+    FaultPoint, Handshake, ReceivedMessage, ReceivedRecipient, ScriptedFault, SessionRecord,
 };
 pub use microsoft365::FakeMicrosoft365;
 pub use replies::KnownReply;

@@ -1,6 +1,6 @@
 //! Every refusal the crate's tables know, for tests and documentation that must not drift from them. Sends nothing.
 
-use super::exchange::Phase;
+use super::exchange::FaultPoint;
 use crate::cause::{self, ReplyCause};
 use crate::remedy::{Blanks, Remedy};
 use crate::smtp;
@@ -12,7 +12,7 @@ use crate::smtp;
 ///
 /// # async fn example() {
 /// for known in KnownReply::all() {
-///     let server = FakeExchange::builder().fault(known.phase, Fault::reply(known.reply)).start().await;
+///     let server = FakeExchange::builder().fault(known.point, Fault::reply(known.reply)).start().await;
 ///     // … the submission fails with known.cause
 /// }
 /// # }
@@ -21,7 +21,7 @@ use crate::smtp;
 #[non_exhaustive]
 pub struct KnownReply {
     /// Where a server says it.
-    pub phase: Phase,
+    pub point: FaultPoint,
     /// The reply, for [`Fault::reply`](super::Fault::reply).
     pub reply: String,
     /// Why the server says it.
@@ -40,7 +40,7 @@ impl KnownReply {
             let mut lines: Vec<_> = others.iter().map(|line| format!("{code}-{line}")).collect();
             lines.push(format!("{code} {last}"));
             Some(Self {
-                phase: in_fake(phase)?,
+                point: in_fake(phase)?,
                 reply: lines.join("\n"),
                 cause: finding.cause,
                 remedy: finding.advice.fill(&Blanks::default()),
@@ -51,15 +51,15 @@ impl KnownReply {
 }
 
 /// The fake names the point before the reply, the client the wait for it.
-fn in_fake(phase: smtp::Phase) -> Option<Phase> {
+fn in_fake(phase: smtp::Phase) -> Option<FaultPoint> {
     Some(match phase {
-        smtp::Phase::Greeting => Phase::Greeting,
-        smtp::Phase::Ehlo => Phase::EhloAfterTls,
-        smtp::Phase::Auth => Phase::Auth,
-        smtp::Phase::Mail => Phase::Mail,
-        smtp::Phase::Rcpt => Phase::Rcpt,
-        smtp::Phase::Data => Phase::Data,
-        smtp::Phase::FinalReply => Phase::Body,
+        smtp::Phase::Greeting => FaultPoint::Greeting,
+        smtp::Phase::Ehlo => FaultPoint::EhloAfterTls,
+        smtp::Phase::Auth => FaultPoint::Auth,
+        smtp::Phase::Mail => FaultPoint::Mail,
+        smtp::Phase::Rcpt => FaultPoint::Rcpt,
+        smtp::Phase::Data => FaultPoint::Data,
+        smtp::Phase::FinalReply => FaultPoint::Body,
         _ => return None,
     })
 }

@@ -1,6 +1,7 @@
 //! What the tests share: a mailer that talks to a fake, and messages to send.
 #![allow(dead_code, reason = "each test file is a crate of its own and uses its part")]
 
+pub mod closed_port;
 pub mod proxy;
 
 use std::time::{Duration, UNIX_EPOCH};
@@ -8,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use smtp_oauth::RetryPolicy;
 use smtp_oauth::lettre::Message;
 use smtp_oauth::lettre::address::Envelope;
-use smtp_oauth::testing::{FakeExchange, IssuedTokens, Phase as At};
+use smtp_oauth::testing::{FakeExchange, FaultPoint as At, IssuedTokens};
 use smtp_oauth::{
     Authentication, Chunking, Clock, Disposition, Error, ErrorKind, MailServerConfig, Mailer, Phase,
     ServerBuilder, Tls, token,

@@ -14,7 +14,7 @@ use crate::testing::tokens::IssuedTokens;
 
 use super::FakeExchange;
 use super::extensions::Extensions;
-use super::fault::{Fault, Phase, Script, ScriptedFault};
+use super::fault::{Fault, FaultPoint, Script, ScriptedFault};
 use super::listener::Listener;
 use super::record::Record;
 use super::session::{Security, Settings};
@@ -165,17 +165,17 @@ impl FakeExchangeBuilder {
     /// Scripts a fault; a bare [`Fault`] strikes once.
     ///
     /// # Panics
-    /// When the fault makes no sense at that phase.
+    /// When the fault makes no sense at that point.
     #[must_use]
-    pub fn fault(self, phase: Phase, fault: impl Into<ScriptedFault>) -> Self {
-        self.script.arm(phase, fault.into());
+    pub fn fault(self, point: FaultPoint, fault: impl Into<ScriptedFault>) -> Self {
+        self.script.arm(point, fault.into());
         self
     }
 
     /// Refuses a recipient with `reply`, every time.
     #[must_use]
     pub fn refuse_recipient(self, address: &str, reply: &str) -> Self {
-        self.fault(Phase::Rcpt, Fault::reply(reply).always().for_recipient(address))
+        self.fault(FaultPoint::Rcpt, Fault::reply(reply).always().for_recipient(address))
     }
 
     /// Starts the server on a free port of 127.0.0.1; its tasks run in the current tokio runtime.

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 /// The point of a session at which a fault strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Phase {
+pub enum FaultPoint {
     /// The `220` after the connection is accepted.
     Greeting,
     /// The reply to EHLO or HELO without STARTTLS before it.
@@ -43,15 +43,15 @@ pub enum Phase {
 /// What happens in place of the normal reply.
 ///
 /// ```
-/// use smtp_oauth::testing::{Fault, FakeExchange, Phase};
+/// use smtp_oauth::testing::{Fault, FakeExchange, FaultPoint};
 ///
 /// # async fn example() {
 /// let server = FakeExchange::builder()
-///     .fault(Phase::Greeting, Fault::ReplyThenClose("421 4.3.2 Service not available".into()).once())
-///     .fault(Phase::Body, Fault::Silence.always().after(2))
+///     .fault(FaultPoint::Greeting, Fault::ReplyThenClose("421 4.3.2 Service not available".into()).once())
+///     .fault(FaultPoint::Body, Fault::Silence.always().after(2))
 ///     .start()
 ///     .await;
-/// server.inject(Phase::Mail, Fault::reply("451 4.7.0 Temporary server error. Please try again later. PRX4"));
+/// server.inject(FaultPoint::Mail, Fault::reply("451 4.7.0 Temporary server error. Please try again later. PRX4"));
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,14 +77,14 @@ pub enum Fault {
     Garbage(Vec<u8>),
     /// The normal reply, with these octets behind it in the same write.
     Inject(Vec<u8>),
-    /// At [`Phase::Auth`]: a `334` with this JSON, and this reply when the client has answered it (RFC 7628 §3.2.3).
+    /// At [`FaultPoint::Auth`]: a `334` with this JSON, and this reply when the client has answered it (RFC 7628 §3.2.3).
     ErrorChallenge {
         /// The challenge before Base64.
         json: String,
         /// The final reply.
         reply: String,
     },
-    /// At [`Phase::TlsHandshake`]: the fatal alert `protocol_version` of a server that knows TLS 1.1 at most.
+    /// At [`FaultPoint::TlsHandshake`]: the fatal alert `protocol_version` of a server that knows TLS 1.1 at most.
     Tls11Only,
 }
 
@@ -126,10 +126,10 @@ impl Fault {
         ScriptedFault { fault: self, remaining: None, passes: 0, recipient: None }
     }
 
-    fn fits(&self, phase: Phase) -> bool {
+    fn fits(&self, point: FaultPoint) -> bool {
         match self {
-            Self::ErrorChallenge { .. } => phase == Phase::Auth,
-            Self::Tls11Only => phase == Phase::TlsHandshake,
+            Self::ErrorChallenge { .. } => point == FaultPoint::Auth,
+            Self::Tls11Only => point == FaultPoint::TlsHandshake,
             _ => true,
         }
     }
@@ -143,7 +143,7 @@ impl ScriptedFault {
         self
     }
 
-    /// Strikes only for this recipient, at [`Phase::Rcpt`].
+    /// Strikes only for this recipient, at [`FaultPoint::Rcpt`].
     #[must_use]
     pub fn for_recipient(mut self, address: impl Into<String>) -> Self {
         self.recipient = Some(address.into());
@@ -176,12 +176,12 @@ impl From<Fault> for ScriptedFault {
 
 /// The faults still to come, shared by all sessions of a server.
 #[derive(Debug, Default)]
-pub(super) struct Script(Mutex<Vec<(Phase, ScriptedFault)>>);
+pub(super) struct Script(Mutex<Vec<(FaultPoint, ScriptedFault)>>);
 
 impl Script {
-    pub(super) fn arm(&self, phase: Phase, fault: ScriptedFault) {
-        assert!(fault.fault.fits(phase), "{:?} makes no sense at {phase:?}", fault.fault);
-        self.0.lock().expect("no holder of this lock panics").push((phase, fault));
+    pub(super) fn arm(&self, point: FaultPoint, fault: ScriptedFault) {
+        assert!(fault.fault.fits(point), "{:?} makes no sense at {point:?}", fault.fault);
+        self.0.lock().expect("no holder of this lock panics").push((point, fault));
     }
 
     pub(super) fn clear(&self) {
@@ -189,9 +189,9 @@ impl Script {
     }
 
     /// Takes the fault that strikes now; the one armed first wins.
-    pub(super) fn take(&self, phase: Phase, address: Option<&str>) -> Option<Fault> {
+    pub(super) fn take(&self, point: FaultPoint, address: Option<&str>) -> Option<Fault> {
         let mut armed = self.0.lock().expect("no holder of this lock panics");
-        let position = armed.iter_mut().position(|(at, fault)| *at == phase && fault.strikes(address))?;
+        let position = armed.iter_mut().position(|(at, fault)| *at == point && fault.strikes(address))?;
         let fault = armed[position].1.fault.clone();
         if armed[position].1.remaining == Some(0) {
             armed.remove(position);

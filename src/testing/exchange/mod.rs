@@ -23,7 +23,7 @@ use super::tokens::IssuedTokens;
 
 pub use builder::FakeExchangeBuilder;
 pub use extensions::Extensions;
-pub use fault::{Fault, Phase, ScriptedFault};
+pub use fault::{Fault, FaultPoint, ScriptedFault};
 pub use record::{
     AuthAttempt, BodyCommand, ConnectionCounts, Handshake, ReceivedMessage, ReceivedRecipient, SessionRecord,
 };
@@ -112,14 +112,14 @@ impl FakeExchange {
     /// Scripts a fault from now on; a bare [`Fault`] strikes once.
     ///
     /// # Panics
-    /// When the fault makes no sense at that phase.
-    pub fn inject(&self, phase: Phase, fault: impl Into<ScriptedFault>) {
-        self.listener.script.arm(phase, fault.into());
+    /// When the fault makes no sense at that point.
+    pub fn inject(&self, point: FaultPoint, fault: impl Into<ScriptedFault>) {
+        self.listener.script.arm(point, fault.into());
     }
 
     /// Refuses a recipient with `reply` from now on.
     pub fn refuse_recipient(&self, address: &str, reply: &str) {
-        self.inject(Phase::Rcpt, Fault::reply(reply).always().for_recipient(address));
+        self.inject(FaultPoint::Rcpt, Fault::reply(reply).always().for_recipient(address));
     }
 
     /// Forgets every fault still to come, refused recipients included.

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::testing::tokens::TokenVerdict;
 
-use super::fault::{Fault, Phase};
+use super::fault::{Fault, FaultPoint};
 use super::record::AuthAttempt;
 use super::session::Session;
 use super::wire::{Ended, Line};
@@ -66,7 +66,7 @@ impl Session {
             return Ok(Some(if initial == "=" { String::new() } else { initial }));
         }
         let challenge = if mechanism == "LOGIN" { "334 VXNlcm5hbWU6" } else { "334 " };
-        if !self.answer(Phase::AuthChallenge, challenge).await? {
+        if !self.answer(FaultPoint::AuthChallenge, challenge).await? {
             return Ok(None);
         }
         self.response().await.map(Some)
@@ -133,7 +133,7 @@ impl Session {
 
     /// Ends the exchange, by way of an error challenge where the script or the mechanism has one.
     async fn final_reply(&mut self, mechanism: &str, normal: &str) -> Result<bool, Ended> {
-        let (json, reply) = match self.fault(Phase::Auth, None) {
+        let (json, reply) = match self.fault(FaultPoint::Auth, None) {
             Some(Fault::ErrorChallenge { json, reply }) => (json, reply),
             Some(fault) => return self.suffer(fault, normal).await,
             None if mechanism == "OAUTHBEARER" && normal.starts_with("535") => {

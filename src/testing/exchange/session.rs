@@ -11,7 +11,7 @@ use crate::testing::tokens::IssuedTokens;
 
 use super::command::Command;
 use super::extensions::Extensions;
-use super::fault::{Fault, Phase, Script};
+use super::fault::{Fault, FaultPoint, Script};
 use super::record::{Entry, Handshake};
 use super::transaction::Transaction;
 use super::wire::{Ended, Line, Wire};
@@ -67,7 +67,7 @@ impl Session {
             self.settings.clock.now().format(&Rfc2822).expect("the year has four digits"),
             self.id(),
         );
-        self.answer(Phase::Greeting, &greeting).await?;
+        self.answer(FaultPoint::Greeting, &greeting).await?;
         loop {
             match self.wire.line().await? {
                 Line::Text(line) => self.command(&line).await?,
@@ -102,13 +102,13 @@ impl Session {
             "BDAT" if offered("CHUNKING") => self.bdat(command.argument).await,
             "RSET" => {
                 self.transaction = None;
-                self.answer(Phase::Rset, "250 2.0.0 Resetting").await.map(drop)
+                self.answer(FaultPoint::Rset, "250 2.0.0 Resetting").await.map(drop)
             }
-            "NOOP" => self.answer(Phase::Noop, "250 2.0.0 OK").await.map(drop),
+            "NOOP" => self.answer(FaultPoint::Noop, "250 2.0.0 OK").await.map(drop),
             "VRFY" => self.just("252 2.1.5 Cannot VRFY user"),
             "HELP" => self.just("214 This server supports the following commands:\n214 HELO EHLO STARTTLS RCPT DATA RSET MAIL QUIT HELP AUTH BDAT"),
             "QUIT" => {
-                self.answer(Phase::Quit, "221 2.0.0 Service closing transmission channel").await?;
+                self.answer(FaultPoint::Quit, "221 2.0.0 Service closing transmission channel").await?;
                 Err(self.wire.close().await)
             }
             verb => self.just(&format!("500 5.3.3 Unrecognized command '{verb}'")),
@@ -123,8 +123,8 @@ impl Session {
         let hello = format!("{NAME} Hello [127.0.0.1]");
         let reply = if command.verb == "HELO" { format!("250 {hello}") } else { self.ehlo_reply(hello) };
         let after_starttls = self.secured && matches!(self.settings.security, Security::StartTls(_));
-        let phase = if after_starttls { Phase::EhloAfterTls } else { Phase::Ehlo };
-        self.greeted = self.answer(phase, &reply).await?;
+        let point = if after_starttls { FaultPoint::EhloAfterTls } else { FaultPoint::Ehlo };
+        self.greeted = self.answer(point, &reply).await?;
         Ok(())
     }
 
@@ -144,7 +144,7 @@ impl Session {
         if self.secured || !self.greeted {
             return self.just("503 5.5.2 Send hello first");
         }
-        if !self.answer(Phase::StartTls, "220 2.0.0 SMTP server ready").await? {
+        if !self.answer(FaultPoint::StartTls, "220 2.0.0 SMTP server ready").await? {
             return Ok(());
         }
         self.wire.flush().await?;
@@ -156,7 +156,7 @@ impl Session {
     }
 
     async fn handshake(&mut self, acceptor: &TlsAcceptor) -> Result<(), Ended> {
-        match self.fault(Phase::TlsHandshake, None) {
+        match self.fault(FaultPoint::TlsHandshake, None) {
             None => {}
             Some(Fault::Tls11Only) => {
                 self.wire.receive().await?;
@@ -182,8 +182,8 @@ impl Session {
     }
 
     /// Gives the normal reply, or what the script has in its place; returns whether the reply was positive.
-    pub(super) async fn answer(&mut self, phase: Phase, normal: &str) -> Result<bool, Ended> {
-        match self.fault(phase, None) {
+    pub(super) async fn answer(&mut self, point: FaultPoint, normal: &str) -> Result<bool, Ended> {
+        match self.fault(point, None) {
             None => {
                 self.wire.reply(normal);
                 Ok(is_positive(normal))
@@ -192,8 +192,8 @@ impl Session {
         }
     }
 
-    pub(super) fn fault(&self, phase: Phase, address: Option<&str>) -> Option<Fault> {
-        self.script.take(phase, address)
+    pub(super) fn fault(&self, point: FaultPoint, address: Option<&str>) -> Option<Fault> {
+        self.script.take(point, address)
     }
 
     /// Lets a fault strike in place of the normal reply; returns whether the client was answered positively.

@@ -2,7 +2,7 @@
 
 use super::command::{Chunk, Path};
 use super::extensions::Extensions;
-use super::fault::Phase;
+use super::fault::FaultPoint;
 use super::record::{BodyCommand, ReceivedMessage, ReceivedRecipient};
 use super::session::{NAME, Session, is_positive};
 use super::wire::Ended;
@@ -36,7 +36,7 @@ impl Session {
             return self.just("501 5.5.4 Invalid arguments");
         };
         let reply = sender_refusal(&sender, &self.settings.extensions).unwrap_or("250 2.1.0 Sender OK");
-        if self.answer(Phase::Mail, reply).await? && is_positive(reply) {
+        if self.answer(FaultPoint::Mail, reply).await? && is_positive(reply) {
             self.transaction = Some(Transaction { sender, recipients: Vec::new(), chunks: None });
         }
         Ok(())
@@ -51,7 +51,7 @@ impl Session {
         };
         let normal =
             if address.contains('@') { "250 2.1.5 Recipient OK" } else { "501 5.1.3 Invalid address" };
-        let accepted = match self.fault(Phase::Rcpt, Some(&address)) {
+        let accepted = match self.fault(FaultPoint::Rcpt, Some(&address)) {
             Some(fault) => self.suffer(fault, normal).await?,
             None => {
                 self.wire.reply(normal);
@@ -76,7 +76,7 @@ impl Session {
         } else {
             "354 Start mail input; end with <CRLF>.<CRLF>".to_owned()
         };
-        if !self.answer(Phase::Data, &normal).await? {
+        if !self.answer(FaultPoint::Data, &normal).await? {
             return Ok(());
         }
         self.before_body().await?;
@@ -97,7 +97,7 @@ impl Session {
                 let refusal = if refused.is_none() { NEED_MAIL } else { NEED_RCPT };
                 // RFC 3030 §2: the octets come whatever the reply will be.
                 self.wire.skip(size).await?;
-                self.answer(Phase::Bdat, refusal).await?;
+                self.answer(FaultPoint::Bdat, refusal).await?;
                 return Ok(());
             }
         };
@@ -109,7 +109,7 @@ impl Session {
             self.wire.skip(size).await?;
         }
         let normal = if fits { &*format!("250 2.6.0 CHUNK received OK, {size} octets") } else { TOO_LARGE };
-        let positive = match self.fault(Phase::Bdat, None) {
+        let positive = match self.fault(FaultPoint::Bdat, None) {
             None if last => return self.message(BodyCommand::Bdat, fits.then_some(body)).await,
             None => {
                 self.wire.reply(normal);
@@ -130,7 +130,7 @@ impl Session {
     }
 
     async fn before_body(&mut self) -> Result<(), Ended> {
-        match self.fault(Phase::BodyStart, None) {
+        match self.fault(FaultPoint::BodyStart, None) {
             Some(fault) => self.suffer(fault, "").await.map(drop),
             None => Ok(()),
         }
@@ -148,7 +148,7 @@ impl Session {
             }
         };
         // A message is on record before its reply is on the wire: a test that saw the reply finds the message.
-        let accepted = self.answer(Phase::Body, normal).await? && is_positive(normal);
+        let accepted = self.answer(FaultPoint::Body, normal).await? && is_positive(normal);
         if let Some(body) = body.filter(|_| accepted) {
             self.record(transaction, body_command, body);
         }

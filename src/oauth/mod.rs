@@ -5,6 +5,7 @@ mod certificate;
 mod client;
 mod client_credentials;
 mod discovery;
+mod echo;
 mod error;
 mod expiry;
 mod grant;

@@ -103,6 +103,43 @@ async fn a_symbolic_link_is_refused() {
     assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_no_regular_file_is_refused_and_nobody_waits_for_it() {
+    type Place = fn(&Path);
+    let fifo: Place =
+        |path| assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    let cases: [(&str, Place); 2] = [("FIFO", fifo), ("directory", |path| fs::create_dir(path).unwrap())];
+    for (case, place) in cases {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, path) = open(&directory);
+        let lock_path = directory.path().join("token.json.lock");
+        place(&path);
+        place(&lock_path);
+        // A thread that hangs in the kernel would keep the runtime from ending too: say so, and end.
+        let Ok(error) = tokio::time::timeout(Duration::from_secs(20), store.lock()).await else {
+            eprintln!("{case}: the lock is waited for");
+            std::process::exit(1);
+        };
+        assert_store_error(&error.unwrap_err(), &lock_path, "is not a regular file: remove it");
+        let words = "is not a regular file";
+        assert_store_error(&store.load().await.unwrap_err(), &path, words);
+        assert_store_error(&store.save(&tokens("refresh-secret")).await.unwrap_err(), &path, words);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_symbolic_link_as_lock_file_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _path) = open(&directory);
+    let (target, lock_path) = (directory.path().join("target"), directory.path().join("token.json.lock"));
+    std::os::unix::fs::symlink(&target, &lock_path).unwrap();
+    let error = store.lock().await.unwrap_err();
+    assert_store_error(&error, &lock_path, "is a symbolic link: remove it");
+    assert!(!target.exists());
+}
+
 #[tokio::test]
 async fn a_damaged_file_is_reported_and_never_overwritten() {
     let directory = tempfile::tempdir().unwrap();

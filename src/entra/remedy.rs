@@ -65,7 +65,7 @@ fn of_kind(kind: TokenErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
             "The sign-in service cannot be reached, or is busy.",
             Who::Operator,
             &[
-                "wait: it is tried again by itself",
+                "send the message again later",
                 "if it lasts: check DNS, proxy and firewall for HTTPS to the sign-in host (login.microsoftonline.com)",
             ],
         ),
@@ -91,6 +91,19 @@ fn of_kind(kind: TokenErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_passes_is_not_said_to_be_tried_again() {
+        // A remedy is read where an error ended up: by then whatever repeats has given up.
+        let unavailable = |codes| {
+            let answer = ServerAnswer { codes, ..ServerAnswer::default() };
+            TokenError::new(TokenErrorKind::Unavailable, "busy").with_server_answer(answer)
+        };
+        for codes in [vec![], vec![80_001], vec![90_033], vec![50_166]] {
+            let remedy = remedy(&unavailable(codes.clone())).unwrap();
+            assert_eq!(remedy.steps()[0], "send the message again later", "{codes:?}");
+        }
+    }
 
     #[test]
     fn a_known_code_says_more_than_its_kind_and_the_log_is_named() {

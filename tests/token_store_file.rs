@@ -202,3 +202,17 @@ async fn of_several_processes_one_refreshes() {
     let stored = store.load().await.unwrap().unwrap();
     assert_eq!(stored.refresh_token().expose_secret(), entra.refresh_token());
 }
+
+#[tokio::test]
+async fn an_empty_store_is_named_with_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, path) = open(&directory);
+    let entra = FakeEntra::start().await;
+    let cache = entra.app().build().unwrap().refresh_token(std::sync::Arc::new(store));
+    let error = smtp_oauth::Error::from(cache.token(TokenRequest::new()).await.unwrap_err());
+    assert_eq!(error.kind(), smtp_oauth::ErrorKind::SignInRequired);
+    assert_eq!(error.disposition(), smtp_oauth::Disposition::Reauthenticate);
+    let expected = format!("no refresh token is stored in the token file {}: sign in first", path.display());
+    assert_eq!(error.to_string(), expected);
+    assert!(format!("{error:#}").contains("`TokenStore::seed`"), "{error:#}");
+}

@@ -147,7 +147,9 @@ impl RefreshToken {
 
     async fn stored(&self) -> Result<StoredTokens, TokenError> {
         self.store.load().await?.ok_or_else(|| {
-            TokenError::new(TokenErrorKind::SignInRequired, "no refresh token is stored: sign in first")
+            let place = self.store.location().map(|place| format!(" in {place}")).unwrap_or_default();
+            let message = format!("no refresh token is stored{place}: sign in first");
+            TokenError::new(TokenErrorKind::SignInRequired, message)
         })
     }
 

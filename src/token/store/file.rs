@@ -152,6 +152,10 @@ impl TokenStore for FileStore {
     fn lock(&self) -> StoreFuture<'_, StoreLock> {
         StoreFuture::new(self.acquire())
     }
+
+    fn location(&self) -> Option<String> {
+        Some(format!("the token file {}", self.path.display()))
+    }
 }
 
 /// Closing the file releases the lock.

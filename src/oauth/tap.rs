@@ -81,6 +81,7 @@ impl<'c> AsyncHttpClient<'c> for Tap {
         let answer: HttpFuture<'c> = self.http.execute(request);
         Box::pin(async move {
             let response = answer.await.map_err(TapError::Http)?;
+            // The default client has stopped reading by then, which is what bounds the memory; others need not have.
             if response.body().len() > MOST_BODY_BYTES {
                 let error = HttpError::new(HttpErrorKind::TooLarge, "the response body is too long");
                 return Err(TapError::Http(error));

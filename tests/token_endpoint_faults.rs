@@ -162,8 +162,10 @@ async fn a_server_that_never_answers_is_left_at_the_deadline() {
 async fn a_server_that_is_not_there_is_unavailable() {
     let manual = ManualClock::new();
     let entra = FakeEntra::builder().clock(manual.clock()).start().await;
-    // Bound and closed again: nobody listens there.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Bound, so that no other test gets the port, and nobody listens there.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
     let authority = url::Url::parse(&format!("http://127.0.0.1:{port}/")).unwrap();
     let app = entra.app().authority(authority).deadline(HOUR).build().unwrap();
     let cache = app.refresh_token(entra.store()).fetch_deadline(HOUR);

@@ -264,7 +264,9 @@ impl From<TokenError> for Error {
             | TokenErrorKind::Store
             | TokenErrorKind::Configuration => ErrorKind::TokenRefused,
         };
-        let mut new = Self::new(kind, Phase::Token, "there is no access token to sign in with");
+        // The kind alone says nothing, and a log of `{}` would have neither reason nor remedy. One line, whoever wrote it.
+        let message = error.to_string().replace(char::is_control, " ");
+        let mut new = Self::new(kind, Phase::Token, message);
         new.0.retry_after = error.retry_after();
         new.with_source(error)
     }
@@ -407,5 +409,37 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::token::AccessToken;
+
+    #[test]
+    fn a_token_that_cannot_be_used_says_why_and_what_to_do() {
+        let cases = [
+            ("", "the access token is empty"),
+            ("two words", "the access token holds a character at offset 3 that no token may hold"),
+            ("EwB\r\nQUIT", "the access token holds a character at offset 3 that no token may hold"),
+        ];
+        for (text, message) in cases {
+            let error = Error::from(AccessToken::new(text, OffsetDateTime::UNIX_EPOCH).unwrap_err());
+            assert_eq!(error.kind(), ErrorKind::TokenRefused);
+            assert_eq!(error.disposition(), Disposition::FixConfiguration);
+            assert_eq!(error.to_string(), message);
+            assert!(format!("{error:#}").contains("Bearer"), "{error:#}");
+            assert!(error.source().is_some_and(<dyn StdError>::is::<TokenError>));
+        }
+    }
+
+    #[test]
+    fn a_providers_words_stay_on_one_line() {
+        let error =
+            Error::from(TokenError::new(TokenErrorKind::Unavailable, "no token:\r\nthe vault is sealed"));
+        assert_eq!(error.to_string(), "no token:  the vault is sealed");
     }
 }

@@ -88,7 +88,7 @@ impl Backoff {
 
 /// Returns a random duration from zero to `most`.
 pub(crate) fn jitter(most: Duration) -> Duration {
-    most.mul_f64(fastrand::f64())
+    Duration::try_from_secs_f64(most.as_secs_f64() * fastrand::f64()).unwrap_or(most).min(most)
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 use smtp_oauth::entra::ClientSecret;
 use smtp_oauth::testing::{
-    CertificateKind, Extensions, FakeExchange, FakeMicrosoft365, Fault, ManualClock, Phase, TestAuthority,
-    TokenFault,
+    CertificateKind, Extensions, FakeExchange, FakeMicrosoft365, Fault, FaultPoint, ManualClock,
+    TestAuthority, TokenFault,
 };
 use smtp_oauth::{
     Authentication, Clock, Diagnose, Diagnosis, DiagnosisStep, MailServerConfig, Mailer, Office365Profile,
@@ -99,7 +99,7 @@ async fn a_test_message_is_sent_when_asked_for_and_everything_passed() {
     tenant.exchange().clear_faults();
     let denied =
         "554 5.2.252 SendAsDenied; svc-mail@contoso.com not allowed to send as alerts@contoso.com; STOREDRV";
-    tenant.exchange().inject(Phase::Body, Fault::reply(denied).always());
+    tenant.exchange().inject(FaultPoint::Body, Fault::reply(denied).always());
     let diagnosis = Diagnose::new(&mailer).send_test().run().await;
     assert_failure(
         &diagnosis,
@@ -134,7 +134,8 @@ async fn steps_are_shown_in_order_as_they_are_done() {
 
 #[tokio::test]
 async fn what_is_done_is_shown_while_the_next_step_hangs() {
-    let server = FakeExchange::builder().fault(Phase::EhloAfterTls, Fault::Silence.always()).start().await;
+    let server =
+        FakeExchange::builder().fault(FaultPoint::EhloAfterTls, Fault::Silence.always()).start().await;
     let mailer = mailer(&server);
     let shown = std::sync::Mutex::new(Vec::new());
     let diagnosis = Diagnose::new(&mailer).on_step(|step| shown.lock().unwrap().push(step.name())).run();
@@ -193,7 +194,7 @@ async fn a_connection_that_cannot_be_trusted_fails_at_tls() {
 #[tokio::test]
 async fn a_server_that_turns_clients_away_fails_at_ehlo() {
     let busy = Fault::ReplyThenClose("421 4.3.2 Service not available".into());
-    for (phase, expected) in [(Phase::Greeting, "pppsFpsss"), (Phase::EhloAfterTls, "ppppFpsss")] {
+    for (phase, expected) in [(FaultPoint::Greeting, "pppsFpsss"), (FaultPoint::EhloAfterTls, "ppppFpsss")] {
         let server = FakeExchange::builder().fault(phase, busy.clone().always()).start().await;
         let diagnosis = diagnose(&mailer(&server)).await;
         assert_failure(&diagnosis, expected, &["421 4.3.2"]);
@@ -224,7 +225,7 @@ async fn a_token_that_cannot_be_had_does_not_keep_the_server_from_being_checked(
 async fn both_sides_are_told_when_both_fail() {
     let tenant = FakeMicrosoft365::start().await;
     tenant.entra().revoke_refresh_tokens();
-    tenant.exchange().inject(Phase::Greeting, Fault::ReplyThenClose("554 5.3.2 no".into()).always());
+    tenant.exchange().inject(FaultPoint::Greeting, Fault::ReplyThenClose("554 5.3.2 no".into()).always());
     let app = tenant.entra().app().build().unwrap();
     let store = tenant.entra().store();
     tenant.entra().revoke_refresh_tokens();
@@ -256,7 +257,7 @@ async fn a_refused_sign_in_names_the_switch() {
     ];
     for (reply, words) in cases {
         let tenant = FakeMicrosoft365::start().await;
-        tenant.exchange().inject(Phase::Auth, Fault::reply(reply).always());
+        tenant.exchange().inject(FaultPoint::Auth, Fault::reply(reply).always());
         let diagnosis = diagnose(&tenant.mailer()).await;
         assert_failure(&diagnosis, "ppppppFss", &[words, reply]);
         assert_eq!(diagnosis.first_failure().unwrap().name(), StepName::Authentication);
@@ -269,11 +270,11 @@ async fn a_refused_sign_in_names_the_switch() {
 async fn a_refused_envelope_names_the_sender_or_the_recipient() {
     let cases = [
         (
-            Phase::Mail,
+            FaultPoint::Mail,
             "550 5.7.60 SMTP; Client does not have permissions to send as this sender",
             "Add-RecipientPermission -Identity 'alerts@contoso.com' -AccessRights SendAs -Trustee 'svc-mail@contoso.com'",
         ),
-        (Phase::Rcpt, "550 5.1.10 RESOLVER.ADR.RecipientNotFound", "recipient"),
+        (FaultPoint::Rcpt, "550 5.1.10 RESOLVER.ADR.RecipientNotFound", "recipient"),
     ];
     for (phase, reply, words) in cases {
         let tenant = FakeMicrosoft365::start().await;
@@ -377,7 +378,7 @@ async fn a_password_needs_no_token_and_a_server_on_this_machine_no_tls() {
 async fn a_diagnosis_is_data_for_programs_and_text_for_people() {
     let tenant = FakeMicrosoft365::start().await;
     let reply = "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant. | <b> \u{1b}[2J";
-    tenant.exchange().inject(Phase::Auth, Fault::reply(reply).always());
+    tenant.exchange().inject(FaultPoint::Auth, Fault::reply(reply).always());
     let diagnosis = diagnose(&tenant.mailer()).await;
 
     let json: Value = serde_json::to_value(&diagnosis).unwrap();
@@ -416,7 +417,7 @@ async fn no_rendering_shows_a_secret() {
         tenant.entra().fail_next(9, fault.unwrap_or(TokenFault::Html));
         if !failing {
             tenant.entra().recover();
-            tenant.exchange().inject(Phase::Auth, Fault::error_challenge().always());
+            tenant.exchange().inject(FaultPoint::Auth, Fault::error_challenge().always());
         }
         let diagnosis = diagnose(&tenant.mailer()).await;
         assert!(!diagnosis.is_healthy());

@@ -4,8 +4,12 @@ mod support;
 
 use std::time::Duration;
 
+use smtp_oauth::oauth::ClientAuthentication;
 use smtp_oauth::testing::{FakeEntra, ManualClock, TokenFault};
-use smtp_oauth::{AccessToken, TokenError, TokenErrorKind, TokenProvider, TokenRequest, oauth};
+use smtp_oauth::token::store::StoredTokens;
+use smtp_oauth::{
+    AccessToken, Clock, Error, MemoryStore, TokenError, TokenErrorKind, TokenProvider, TokenRequest, oauth,
+};
 use support::closed_port::ClosedPort;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -210,4 +214,87 @@ async fn an_http_client_of_ones_own_is_bounded_too() {
     let error = app.refresh_token(entra.store()).token(TokenRequest::new()).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
     assert_eq!(error.to_string(), format!("token endpoint answered {GRANT} with more than 1 MiB"));
+}
+
+const CLIENT_SECRET: &str = "Abc8Q~s3cr3t+of/the=app~~";
+const REFRESH_TOKEN: &str = "1.AR8A/refresh+tok~en==";
+
+/// Asks `http`, or the fake's endpoint, with secrets that look different in every encoding.
+async fn echoed(
+    entra: &FakeEntra,
+    authentication: ClientAuthentication,
+    http: Option<std::sync::Arc<dyn oauth::HttpClient>>,
+) -> TokenError {
+    let client =
+        oauth::Client::builder(entra.token_endpoint(), entra.client_id()).authentication(authentication);
+    let client = http.into_iter().fold(client, oauth::ClientBuilder::http_client).build().unwrap();
+    let store = MemoryStore::with_tokens(StoredTokens::new(REFRESH_TOKEN, Clock::system().now()));
+    client.refresh_token(store, ["scope"]).token(TokenRequest::new()).await.unwrap_err()
+}
+
+#[track_caller]
+fn assert_holds_no_echo(error: &TokenError) {
+    let shown = format!("{error:?} {:?}", Error::from(error.clone()));
+    assert!(shown.contains("[redacted]"), "{shown}");
+    // `aWQ6` and `QWJj` are how `id:` and `Abc` begin in base64.
+    let parts =
+        ["Abc8Q", "s3cr3t", "the=app", "AR8A", "tok~en", "tok%7", "refresh%", "refresh+", "QWJj", "Basic N"];
+    for part in parts {
+        assert!(!shown.contains(part), "{part}: {shown}");
+    }
+}
+
+#[tokio::test]
+async fn an_echo_of_the_request_is_redacted_as_it_was_encoded() {
+    let entra = FakeEntra::start().await;
+    for authentication in
+        [ClientAuthentication::Post(CLIENT_SECRET.into()), ClientAuthentication::Basic(CLIENT_SECRET.into())]
+    {
+        entra.fail_next(1, TokenFault::EchoesRequest);
+        let error = echoed(&entra, authentication, None).await;
+        let description = error.server_answer().description.as_deref().unwrap();
+        assert!(description.contains("refresh_token=[redacted]"), "{description}");
+        assert_holds_no_echo(&error);
+    }
+}
+
+#[tokio::test]
+async fn an_echo_is_redacted_wherever_it_is() {
+    #[derive(Debug)]
+    struct Parrot(&'static str);
+    impl oauth::HttpClient for Parrot {
+        fn execute(&self, request: oauth::HttpRequest) -> oauth::HttpFuture<'_> {
+            let authorization = request.headers().get("authorization");
+            let authorization = authorization.map(|value| value.to_str().unwrap()).unwrap_or_default();
+            let echo = format!("{} {authorization}", String::from_utf8_lossy(request.body()));
+            let fields = [
+                "error",
+                "error_description",
+                "suberror",
+                "correlation_id",
+                "trace_id",
+                "timestamp",
+                "claims",
+            ];
+            let body: serde_json::Map<_, _> =
+                fields.into_iter().map(|field| (field.to_owned(), echo.clone().into())).collect();
+            let mut response = http::Response::new(serde_json::to_vec(&body).unwrap());
+            *response.status_mut() = http::StatusCode::BAD_REQUEST;
+            let content_type = if self.0.is_empty() { echo.as_str() } else { self.0 };
+            response.headers_mut().insert("content-type", content_type.parse().unwrap());
+            oauth::HttpFuture::new(async { Ok(response) })
+        }
+    }
+    let entra = FakeEntra::start().await;
+    for content_type in ["application/json", ""] {
+        for authentication in [
+            ClientAuthentication::Post(CLIENT_SECRET.into()),
+            ClientAuthentication::Basic(CLIENT_SECRET.into()),
+        ] {
+            let parrot = std::sync::Arc::new(Parrot(content_type));
+            let error = echoed(&entra, authentication, Some(parrot)).await;
+            assert_eq!(error.server_answer().claims.is_some(), !content_type.is_empty());
+            assert_holds_no_echo(&error);
+        }
+    }
 }

@@ -8,7 +8,7 @@ use smtp_oauth::testing::{FakeEntra, ManualClock, TokenFault, TokenVerdict};
 use smtp_oauth::token::store::{StoreFuture, StoreLock, StoredTokens};
 use smtp_oauth::{
     AccessToken, Cloud, MemoryStore, TokenCache, TokenError, TokenErrorKind, TokenProvider, TokenRequest,
-    TokenStore, entra, oauth,
+    TokenStore, entra, oauth, token,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -86,6 +86,39 @@ async fn a_token_is_used_until_the_margin_and_then_replaced() {
     manual.advance(MINUTE);
     assert!(!token(&cache).await.unwrap().is_same(&first));
     assert_eq!(entra.requests(), 2);
+}
+
+#[tokio::test]
+async fn processes_that_started_together_do_not_refresh_together() {
+    let manual = ManualClock::new();
+    let clock = manual.clock();
+    let caches: Vec<_> = (0..50)
+        .map(|_| {
+            let clock = clock.clone();
+            let provider = token::from_fn(move || {
+                std::future::ready(AccessToken::new("token", clock.now() + 60 * MINUTE))
+            });
+            TokenCache::new(provider).clock(manual.clock()).refresh_margin(5 * MINUTE).jitter(2 * MINUTE)
+        })
+        .collect();
+    let start = clock.now();
+    let first_expiry = start + 60 * MINUTE;
+    let refreshed = async || {
+        let mut count = 0;
+        for cache in &caches {
+            let token = cache.token(TokenRequest::new()).await.unwrap();
+            count += usize::from(token.expires_at() != first_expiry);
+        }
+        count
+    };
+    assert_eq!(refreshed().await, 0);
+    manual.advance(53 * MINUTE - MINUTE / 60);
+    assert_eq!(refreshed().await, 0, "earlier than margin and jitter");
+    manual.advance(MINUTE + MINUTE / 60);
+    // By chance none or all of them one time in 2^49.
+    assert!((1..50).contains(&refreshed().await), "in the middle of the jitter");
+    manual.advance(MINUTE);
+    assert_eq!(refreshed().await, 50, "no later than the margin");
 }
 
 #[tokio::test]

@@ -220,3 +220,41 @@ async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
         () = std::future::ready(()) => None,
     }
 }
+
+#[tokio::test]
+async fn the_longest_durations_are_taken_as_they_are() {
+    let manual = ManualClock::new();
+    let (cache, calls, gate) = gated(&manual);
+    let cache = cache.refresh_margin(Duration::MAX).jitter(Duration::MAX).fetch_deadline(Duration::MAX);
+    gate.add_permits(2);
+    let first = cache.token(TokenRequest::new()).await.unwrap();
+    assert!(cache.token(TokenRequest::new()).await.unwrap().is_same(&first));
+    let wish = TokenRequest::new().with_least_validity(Duration::MAX);
+    assert!(cache.token(wish).await.unwrap().is_same(&first));
+    // A margin longer than the token's life counts as half of it.
+    manual.advance(HOUR / 2);
+    assert!(!cache.token(TokenRequest::new()).await.unwrap().is_same(&first));
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_runtime_that_has_ended_is_an_error_not_a_hang() {
+    let (cache, calls, _gate) = gated(&ManualClock::new());
+    let (sender, done) = std::sync::mpsc::channel();
+    // On a thread of its own, which is left behind if it hangs.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        let _entered = handle.enter();
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        for _ in 0..2 {
+            let poll = std::pin::pin!(cache.token(TokenRequest::new())).poll(&mut context);
+            let _ = sender.send(poll.map(|result| result.map_err(|error| error.kind())));
+        }
+    });
+    let poll = done.recv_timeout(Duration::from_secs(20)).expect("no hang");
+    let std::task::Poll::Ready(Err(kind)) = poll else { panic!("{poll:?}") };
+    assert_eq!(kind, TokenErrorKind::Unavailable);
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+}

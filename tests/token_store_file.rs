@@ -103,6 +103,43 @@ async fn a_symbolic_link_is_refused() {
     assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_no_regular_file_is_refused_and_nobody_waits_for_it() {
+    type Place = fn(&Path);
+    let fifo: Place =
+        |path| assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    let cases: [(&str, Place); 2] = [("FIFO", fifo), ("directory", |path| fs::create_dir(path).unwrap())];
+    for (case, place) in cases {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, path) = open(&directory);
+        let lock_path = directory.path().join("token.json.lock");
+        place(&path);
+        place(&lock_path);
+        // A thread that hangs in the kernel would keep the runtime from ending too: say so, and end.
+        let Ok(error) = tokio::time::timeout(Duration::from_secs(20), store.lock()).await else {
+            eprintln!("{case}: the lock is waited for");
+            std::process::exit(1);
+        };
+        assert_store_error(&error.unwrap_err(), &lock_path, "is not a regular file: remove it");
+        let words = "is not a regular file";
+        assert_store_error(&store.load().await.unwrap_err(), &path, words);
+        assert_store_error(&store.save(&tokens("refresh-secret")).await.unwrap_err(), &path, words);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_symbolic_link_as_lock_file_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _path) = open(&directory);
+    let (target, lock_path) = (directory.path().join("target"), directory.path().join("token.json.lock"));
+    std::os::unix::fs::symlink(&target, &lock_path).unwrap();
+    let error = store.lock().await.unwrap_err();
+    assert_store_error(&error, &lock_path, "is a symbolic link: remove it");
+    assert!(!target.exists());
+}
+
 #[tokio::test]
 async fn a_damaged_file_is_reported_and_never_overwritten() {
     let directory = tempfile::tempdir().unwrap();
@@ -164,4 +201,18 @@ async fn of_several_processes_one_refreshes() {
     assert_eq!(entra.requests(), 1);
     let stored = store.load().await.unwrap().unwrap();
     assert_eq!(stored.refresh_token().expose_secret(), entra.refresh_token());
+}
+
+#[tokio::test]
+async fn an_empty_store_is_named_with_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, path) = open(&directory);
+    let entra = FakeEntra::start().await;
+    let cache = entra.app().build().unwrap().refresh_token(std::sync::Arc::new(store));
+    let error = smtp_oauth::Error::from(cache.token(TokenRequest::new()).await.unwrap_err());
+    assert_eq!(error.kind(), smtp_oauth::ErrorKind::SignInRequired);
+    assert_eq!(error.disposition(), smtp_oauth::Disposition::Reauthenticate);
+    let expected = format!("no refresh token is stored in the token file {}: sign in first", path.display());
+    assert_eq!(error.to_string(), expected);
+    assert!(format!("{error:#}").contains("`TokenStore::seed`"), "{error:#}");
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use smtp_oauth::testing::{FakeMicrosoft365, Fault, Phase, TestAuthority, TokenFault};
+use smtp_oauth::testing::{FakeMicrosoft365, Fault, FaultPoint, TestAuthority, TokenFault};
 use smtp_oauth::{Authentication, Mailer, Office365Profile, RetryPolicy, token};
 use tokio::net::TcpSocket;
 
@@ -19,7 +19,7 @@ pub struct Demo {
 enum Staged {
     Healthy,
     /// Exchange Online answers this at that point.
-    Reply(Phase, &'static str),
+    Reply(FaultPoint, &'static str),
     /// The same to somebody who signs in with a password.
     ReplyToPassword(&'static str),
     /// Entra ID refuses with this AADSTS code.
@@ -46,7 +46,7 @@ pub const DEMOS: &[Demo] = &[
         "smtp-auth-disabled-tenant",
         "Authenticated SMTP is off for the whole tenant",
         Staged::Reply(
-            Phase::Auth,
+            FaultPoint::Auth,
             "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant. Visit https://aka.ms/smtp_auth_disabled for more information. [AM0PR01CA0001.eurprd01.prod.exchangelabs.com 2026-01-27T11:46:49.042Z 08DCA18218166FB4]",
         ),
     ),
@@ -54,7 +54,7 @@ pub const DEMOS: &[Demo] = &[
         "smtp-auth-disabled-mailbox",
         "Authenticated SMTP is off for the mailbox",
         Staged::Reply(
-            Phase::Auth,
+            FaultPoint::Auth,
             "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox. Visit https://aka.ms/smtp_auth_disabled for more information.",
         ),
     ),
@@ -90,7 +90,7 @@ pub const DEMOS: &[Demo] = &[
         "recipient-unknown",
         "the test recipient does not exist",
         Staged::Reply(
-            Phase::Rcpt,
+            FaultPoint::Rcpt,
             "550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found by SMTP address lookup",
         ),
     ),
@@ -98,7 +98,7 @@ pub const DEMOS: &[Demo] = &[
         "throttled",
         "too many connections of the mailbox at once; seen after the message",
         Staged::Reply(
-            Phase::Body,
+            FaultPoint::Body,
             "432 4.3.2 Concurrent connections limit exceeded. Visit https://aka.ms/concurrent_sending for more information. [Hostname=AM0PR01MB0001.eurprd01.prod.exchangelabs.com]",
         ),
     ),
@@ -181,10 +181,10 @@ impl Stage {
             Staged::Healthy => {}
             Staged::Reply(phase, reply) => {
                 exchange.inject(phase, Fault::reply(reply).always());
-                *sends_test = phase == Phase::Body;
+                *sends_test = phase == FaultPoint::Body;
             }
             Staged::ReplyToPassword(reply) => {
-                exchange.inject(Phase::Auth, Fault::reply(reply).always());
+                exchange.inject(FaultPoint::Auth, Fault::reply(reply).always());
                 entered.sign_in = SignIn::Password("a-password-of-the-demo".to_owned());
             }
             Staged::Aadsts(code) => entra.fail_next(99, TokenFault::Aadsts(code)),
@@ -202,13 +202,13 @@ impl Stage {
                     "554 5.2.252 SendAsDenied; {} not allowed to send as {}; STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied; Failed to process message due to a permanent exception",
                     entered.username, entered.sender
                 );
-                exchange.inject(Phase::Body, Fault::reply(denied).always());
+                exchange.inject(FaultPoint::Body, Fault::reply(denied).always());
                 *sends_test = true;
             }
             Staged::StartTlsStripped => {
                 let offer =
                     "250-AM0PR01CA0001.outlook.office365.com Hello\n250-SIZE 157286400\n250 PIPELINING";
-                exchange.inject(Phase::Ehlo, Fault::reply(offer).always());
+                exchange.inject(FaultPoint::Ehlo, Fault::reply(offer).always());
             }
             Staged::UntrustedCertificate => TestAuthority::new().root_pem().clone_into(&mut entered.roots),
             Staged::Unreachable => {

@@ -26,6 +26,11 @@ pub(crate) fn remedy_for(error: &TokenError, blanks: &Blanks<'_>) -> Option<Reme
         Some(row) => row.advice.fill(blanks),
         None => match missing_scope(error) {
             Some(missing) => of_missing_scope(missing),
+            None if error.kind() == TokenErrorKind::SignInRequired
+                && *error.server_answer() == ServerAnswer::default() =>
+            {
+                nothing_stored(blanks)
+            }
             None => of_kind(error.kind(), blanks)?,
         },
     };
@@ -61,6 +66,14 @@ fn of_missing_scope(missing: &MissingScope) -> Remedy {
     .step("sign in again")
 }
 
+/// No server was asked: there is no sign-in to ask it with.
+fn nothing_stored(blanks: &Blanks<'_>) -> Remedy {
+    Remedy::new(blanks.fill("There is no sign-in of {username} to get a token with."), Who::User)
+        .step(blanks.fill("sign in with {username} and consent"))
+        .step("then put the refresh token of that sign-in into the token store: `TokenStore::seed`")
+        .step("after a sign-in: check that this program opens the same store, such as the same path of the token file, and as the same user")
+}
+
 /// What can be said without a code.
 fn of_kind(kind: TokenErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
     let (summary, who, steps): (_, _, &[&str]) = match kind {
@@ -88,7 +101,7 @@ fn of_kind(kind: TokenErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
             "The sign-in service cannot be reached, or is busy.",
             Who::Operator,
             &[
-                "wait: it is tried again by itself",
+                "send the message again later",
                 "if it lasts: check DNS, proxy and firewall for HTTPS to the sign-in host (login.microsoftonline.com)",
             ],
         ),
@@ -102,7 +115,15 @@ fn of_kind(kind: TokenErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
             Who::Operator,
             &["check that its directory exists, belongs to the user this program runs as, and is not full"],
         ),
-        TokenErrorKind::InvalidToken | TokenErrorKind::Configuration => return None,
+        TokenErrorKind::InvalidToken => (
+            "The token provider returned what cannot be used as an access token.",
+            Who::Developer,
+            &[
+                "return the access token alone, without line break, space or `Bearer`: trim what is read from a file or a command",
+                "return a new token each time: not one that has expired, and not the one that `TokenRequest::rejected` names",
+            ],
+        ),
+        TokenErrorKind::Configuration => return None,
     };
     Some(
         steps
@@ -113,7 +134,40 @@ fn of_kind(kind: TokenErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
 
 #[cfg(test)]
 mod tests {
+    use time::OffsetDateTime;
+
     use super::*;
+    use crate::token::AccessToken;
+
+    #[test]
+    fn what_passes_is_not_said_to_be_tried_again() {
+        // A remedy is read where an error ended up: by then whatever repeats has given up.
+        let unavailable = |codes| {
+            let answer = ServerAnswer { codes, ..ServerAnswer::default() };
+            TokenError::new(TokenErrorKind::Unavailable, "busy").with_server_answer(answer)
+        };
+        for codes in [vec![], vec![80_001], vec![90_033], vec![50_166]] {
+            let remedy = remedy(&unavailable(codes.clone())).unwrap();
+            assert_eq!(remedy.steps()[0], "send the message again later", "{codes:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_used_and_an_empty_store_have_remedies() {
+        let error = AccessToken::new("two words", OffsetDateTime::UNIX_EPOCH).unwrap_err();
+        let found = remedy(&error).unwrap();
+        assert_eq!(found.who(), Who::Developer);
+        assert!(found.steps()[0].contains("without line break"), "{found}");
+
+        let error = TokenError::new(TokenErrorKind::SignInRequired, "nothing is stored");
+        let found = remedy(&error).unwrap();
+        assert_eq!(found.who(), Who::User);
+        assert!(found.steps().iter().any(|step| step.contains("TokenStore::seed")), "{found}");
+        // Somebody whose sign-in the server refused has a store that works.
+        let answer = ServerAnswer { status: Some(400), ..ServerAnswer::default() };
+        let found = remedy(&error.with_server_answer(answer)).unwrap();
+        assert!(!found.steps().iter().any(|step| step.contains("store")), "{found}");
+    }
 
     #[test]
     fn a_known_code_says_more_than_its_kind_and_the_log_is_named() {

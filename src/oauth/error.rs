@@ -7,6 +7,7 @@ use oauth2::{ErrorResponse, RequestTokenError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::echo::Forms;
 use super::http::HttpErrorKind;
 use super::tap::{Exchange, TapError};
 use crate::token::{ServerAnswer, TokenError, TokenErrorKind};
@@ -81,7 +82,7 @@ impl Attempt<'_> {
             RequestTokenError::Request(error) => self.unanswered(error, exchange),
             // The rest of the error holds the body, and the parser's message quotes it.
             RequestTokenError::Parse(error, _body) => {
-                let place = printable(&error.path().to_string());
+                let place = self.printable(&error.path().to_string());
                 self.invalid(&format!("JSON that is not a token (at `{place}`)"), exchange).into()
             }
             RequestTokenError::Other(_) => self.invalid("nothing that is a token", exchange).into(),
@@ -119,7 +120,8 @@ impl Attempt<'_> {
             TapError::Busy => return self.busy(exchange),
             TapError::Redirect => return self.invalid("a redirect", exchange).into(),
             TapError::NotJson => {
-                let content_type = exchange.content_type.as_deref().map(printable).unwrap_or_default();
+                let content_type = exchange.content_type.as_deref().unwrap_or_default();
+                let content_type = self.printable(content_type);
                 return self.invalid(&format!("`{content_type}` instead of JSON"), exchange).into();
             }
             TapError::Http(error) => error,
@@ -161,8 +163,11 @@ impl Attempt<'_> {
         let status = exchange.status.map(|status| status.as_u16());
         let mut answer = ServerAnswer { status, ..ServerAnswer::default() };
         let Some(body) = body else { return answer };
-        let text = |value: &Value| value.as_str().map(|text| self.redacted(text));
-        answer.error = Some(self.redacted(&body.error));
+        let forms = Forms::of(&self.secrets);
+        let echo = forms.echo();
+        let redacted = |text: &str| cut(echo.removed_from(text));
+        let text = |value: &Value| value.as_str().map(redacted);
+        answer.error = Some(redacted(&body.error));
         answer.description = text(&body.error_description);
         answer.suberror = text(&body.suberror).filter(|text| !text.is_empty());
         answer.codes = codes(body);
@@ -173,15 +178,8 @@ impl Attempt<'_> {
         answer
     }
 
-    fn redacted(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for secret in self.secrets.iter().filter(|secret| !secret.is_empty()) {
-            text = text.replace(secret, "[redacted]");
-        }
-        match text.char_indices().nth(MOST_DESCRIPTION_CHARS) {
-            Some((end, _)) => text.split_at(end).0.to_owned(),
-            None => text,
-        }
+    fn printable(&self, text: &str) -> String {
+        printable(&Forms::of(&self.secrets).echo().removed_from(text))
     }
 }
 
@@ -267,6 +265,13 @@ fn codes(body: &ErrorBody) -> Vec<u32> {
     let described = body.error_description.as_str().and_then(|text| text.strip_prefix("AADSTS"));
     let digits = described.and_then(|rest| rest.split(|char: char| !char.is_ascii_digit()).next());
     digits.and_then(|digits| digits.parse().ok()).into_iter().collect()
+}
+
+fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MOST_DESCRIPTION_CHARS) {
+        text.truncate(end);
+    }
+    text
 }
 
 fn http(exchange: &Exchange) -> String {

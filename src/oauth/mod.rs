@@ -9,6 +9,7 @@ mod client_credentials;
 mod device;
 mod device_poll;
 mod discovery;
+mod echo;
 mod error;
 mod expiry;
 mod form;

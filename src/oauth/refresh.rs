@@ -152,7 +152,8 @@ impl RefreshToken {
 
     async fn stored(&self) -> Result<StoredTokens, TokenError> {
         let Some(stored) = self.store.load().await? else {
-            let message = "no refresh token is stored: sign in first";
+            let place = self.store.location().map(|place| format!(" in {place}")).unwrap_or_default();
+            let message = format!("no refresh token is stored{place}: sign in first");
             return Err(TokenError::new(TokenErrorKind::SignInRequired, message));
         };
         let account = stored.account().map(str::to_owned);

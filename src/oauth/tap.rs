@@ -17,6 +17,8 @@ use super::http::{
 };
 use crate::clock::Clock;
 
+/// No token endpoint means a longer wait; a mistaken or hostile one must not stop mail for ever.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// Wraps an HTTP client for one attempt at one grant.
@@ -79,6 +81,7 @@ impl<'c> AsyncHttpClient<'c> for Tap {
         let answer: HttpFuture<'c> = self.http.execute(request);
         Box::pin(async move {
             let response = answer.await.map_err(TapError::Http)?;
+            // The default client has stopped reading by then, which is what bounds the memory; others need not have.
             if response.body().len() > MOST_BODY_BYTES {
                 let error = HttpError::new(HttpErrorKind::TooLarge, "the response body is too long");
                 return Err(TapError::Http(error));
@@ -150,14 +153,16 @@ fn holds_error(body: &[u8]) -> bool {
         .is_ok_and(|shape| shape.error.is_some() && shape.access_token.is_none())
 }
 
-/// RFC 9110 §10.2.3: a number of seconds or a date.
+/// RFC 9110 §10.2.3: a number of seconds or a date; no more than a day.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
+    let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // Digits that are no number are too many of them.
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
+    } else {
+        httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default()
+    };
+    Some(wait.min(LONGEST_RETRY_AFTER))
 }
 
 fn lock(exchange: &Mutex<Exchange>) -> MutexGuard<'_, Exchange> {
@@ -177,7 +182,12 @@ mod tests {
             (" 7 ", Some(7)),
             ("Thu, 01 Jan 2026 00:01:30 GMT", Some(90)),
             ("Wed, 31 Dec 2025 23:00:00 GMT", Some(0)),
+            ("86401", Some(86_400)),
+            ("18446744073709551615", Some(86_400)),
+            ("18446744073709551616", Some(86_400)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(86_400)),
             ("soon", None),
+            ("", None),
             ("-1", None),
         ];
         for (value, seconds) in cases {

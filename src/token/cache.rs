@@ -131,7 +131,7 @@ impl TokenCache {
         Err(abandoned())
     }
 
-    /// Decides what to do for `request`, and starts a flight when it takes one; holds the lock for the whole step.
+    /// Decides what to do for `request`, and starts a flight when it takes one; decided and noted under one lock.
     fn board(&self, request: &TokenRequest<'_>) -> Result<Boarding, TokenError> {
         let mut state = self.state();
         let (now, moment) = (self.clock.now(), self.clock.moment());
@@ -145,14 +145,18 @@ impl TokenCache {
             TokenError::with_source(TokenErrorKind::Configuration, message, error)
         })?;
         let (sender, landing) = watch::channel(None);
-        state.flight = Some(landing.clone());
         let flight = Flight {
             clock: self.clock.clone(),
-            early: self.margin + jitter(self.jitter),
+            early: self.margin.saturating_add(jitter(self.jitter)),
             state: self.state.clone(),
             landing: Some(sender),
         };
-        runtime.spawn(self.clone().fly(flight, least_validity, request.rejected().cloned()));
+        let work = self.clone().fly(flight, least_validity, request.rejected().cloned());
+        // Last: from here on only the end of the flight takes it back, and nothing may fail before that is certain.
+        state.flight = Some(landing.clone());
+        // A runtime that is ending drops the flight at once, and its end takes the lock.
+        drop(state);
+        runtime.spawn(work);
         Ok(Boarding::Started(landing))
     }
 

@@ -120,7 +120,7 @@ impl TokenError {
         &self.0.server
     }
 
-    /// Returns how long the server asked to wait (`Retry-After`, RFC 9110 §10.2.3).
+    /// Returns how long the server asked to wait (`Retry-After`, RFC 9110 §10.2.3); a token endpoint at most a day.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }

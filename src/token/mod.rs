@@ -217,6 +217,9 @@ impl<P: TokenProvider + ?Sized> TokenProvider for Arc<P> {
 }
 
 /// The future a [`TokenProvider`] returns; one that is ready from the start costs no allocation.
+///
+/// As with any future, polling it again after it has completed is a defect of the caller. One made by
+/// [`ready`](Self::ready) panics then with debug assertions, and without them stays pending for ever.
 pub struct TokenFuture<'a>(State<'a>);
 
 enum State<'a> {
@@ -241,7 +244,10 @@ impl Future for TokenFuture<'_> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            State::Ready(result) => result.take().map_or(Poll::Pending, Poll::Ready),
+            State::Ready(result) => {
+                debug_assert!(result.is_some(), "a `TokenFuture` was polled again after it had completed");
+                result.take().map_or(Poll::Pending, Poll::Ready)
+            }
             State::Pending(future) => future.as_mut().poll(context),
         }
     }
@@ -293,5 +299,20 @@ where
 impl<F> fmt::Debug for FromFn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("FromFn")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg_attr(debug_assertions, should_panic = "polled again")]
+    fn a_future_that_is_polled_again_is_noticed() {
+        let token = AccessToken::new("token", OffsetDateTime::UNIX_EPOCH);
+        let mut future = std::pin::pin!(TokenFuture::ready(token));
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(future.as_mut().poll(&mut context).is_ready());
+        assert!(future.as_mut().poll(&mut context).is_pending());
     }
 }

@@ -100,7 +100,7 @@ pub(super) const ROWS: &[Row] = &[
         Who::UserAdministrator,
         "The organization's own password check or sign-in service has a fault.",
         &[
-            "wait: it is tried again by itself",
+            "send the message again later",
             "if it lasts: check the pass-through authentication agents: Entra admin center > Microsoft Entra Connect",
         ],
     ),
@@ -110,7 +110,7 @@ pub(super) const ROWS: &[Row] = &[
         Who::Nobody,
         "Entra ID has a fault that passes.",
         &[
-            "wait: it is tried again by itself",
+            "send the message again later",
             "if it lasts: Microsoft 365 admin center > Health > Service health",
         ],
     ),
@@ -119,7 +119,7 @@ pub(super) const ROWS: &[Row] = &[
         Some(Kind::Unavailable),
         Who::Nobody,
         "Entra ID is throttling the tenant.",
-        &["wait: it is tried again by itself"],
+        &["send the message again later"],
     ),
     Row::new(
         &[50196],

@@ -170,8 +170,9 @@ impl State {
                 self.refuse(Refusal { status: 200, ..Refusal::of(*code) })
             }
             TokenFault::EchoesRequest => {
-                let body = url::form_urlencoded::parse(&request.body);
-                let text = body.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+                let body = String::from_utf8_lossy(&request.body);
+                let authorization = grant.authorization.as_deref().unwrap_or_default();
+                let text = format!("{body} Authorization: {authorization}");
                 self.refuse(Refusal { text, ..Refusal::of(900_144) })
             }
             TokenFault::ExpiresInString => {

@@ -31,7 +31,8 @@ pub enum TokenFault {
     },
     /// Status 200 with the body of a refusal for this AADSTS code.
     RefusalWithStatus200(u32),
-    /// A refusal whose description repeats the request body, secrets and all.
+    /// A refusal whose description repeats the request, secrets and all: the body as it was sent, form-encoded, and the
+    /// `Authorization` header.
     EchoesRequest,
     /// Status 200 with JSON that breaks off in the middle of the access token.
     MalformedJson,

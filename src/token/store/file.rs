@@ -78,7 +78,7 @@ impl FileStore {
         self
     }
 
-    /// Sets how long to wait for another process to release the lock. Default: 60 seconds.
+    /// Sets how long to wait for the lock: to open its file, and for another process to release it. Default: 60 seconds.
     #[must_use]
     pub fn lock_deadline(mut self, deadline: Duration) -> Self {
         self.lock_deadline = deadline;
@@ -91,8 +91,12 @@ impl FileStore {
     }
 
     async fn acquire(&self) -> Result<StoreLock, TokenError> {
+        let deadline = self.clock.moment().after(self.lock_deadline);
         let path = self.lock_path.clone();
-        let file = on_blocking_thread(move || disk::open_lock(&path)).await?;
+        // A network file system can keep even this waiting; the thread is then left behind.
+        let opening = on_blocking_thread(move || disk::open_lock(&path));
+        let opened = self.clock.until(deadline, opening).await;
+        let file = opened.unwrap_or_else(|_elapsed| Err(self.lock_stuck()))?;
         // Polled, not `File::lock` on a blocking thread: that thread could not be called back at the deadline.
         let poll = async {
             let mut wait = FIRST_POLL;
@@ -105,7 +109,6 @@ impl FileStore {
                 wait = (wait * 2).min(SLOWEST_POLL);
             }
         };
-        let deadline = self.clock.moment().after(self.lock_deadline);
         let outcome = self.clock.until(deadline, poll).await;
         outcome.unwrap_or_else(|_elapsed| Err(self.lock_busy()))?;
         Ok(StoreLock::new(LockedFile { _file: file }))
@@ -114,6 +117,15 @@ impl FileStore {
     fn lock_failed(&self, error: std::io::Error) -> TokenError {
         let message = format!("the token lock {} cannot be taken", self.lock_path.display());
         TokenError::with_source(TokenErrorKind::Store, message, error)
+    }
+
+    fn lock_stuck(&self) -> TokenError {
+        let message = format!(
+            "the token lock {} could not be opened within {} seconds",
+            self.lock_path.display(),
+            self.lock_deadline.as_secs()
+        );
+        TokenError::new(TokenErrorKind::Store, message)
     }
 
     fn lock_busy(&self) -> TokenError {
@@ -139,6 +151,10 @@ impl TokenStore for FileStore {
 
     fn lock(&self) -> StoreFuture<'_, StoreLock> {
         StoreFuture::new(self.acquire())
+    }
+
+    fn location(&self) -> Option<String> {
+        Some(format!("the token file {}", self.path.display()))
     }
 }
 

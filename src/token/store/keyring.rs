@@ -83,6 +83,10 @@ impl TokenStore for KeyringStore {
     fn lock(&self) -> StoreFuture<'_, StoreLock> {
         StoreFuture::new(async { Ok(StoreLock::new(self.lock.clone().lock_owned().await)) })
     }
+
+    fn location(&self) -> Option<String> {
+        Some(self.place.name())
+    }
 }
 
 impl fmt::Debug for KeyringStore {
@@ -192,7 +196,11 @@ impl Place {
     }
 
     fn message(&self, what: &str) -> String {
-        format!("the keyring entry `{}` of `{}` {what}", self.user, self.service)
+        format!("{} {what}", self.name())
+    }
+
+    fn name(&self) -> String {
+        format!("the keyring entry `{}` of `{}`", self.user, self.service)
     }
 }
 

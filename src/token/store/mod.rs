@@ -71,6 +71,13 @@ pub trait TokenStore: fmt::Debug + Send + Sync {
     /// Dropping the future gives up the place in the queue.
     fn lock(&self) -> StoreFuture<'_, StoreLock>;
 
+    /// Returns where the tokens are, for error messages, such as `the token file /var/lib/mailer/token.json`; no secrets.
+    ///
+    /// Default: not known.
+    fn location(&self) -> Option<String> {
+        None
+    }
+
     /// Saves a first refresh token, unless one is stored already; tells whether it was saved.
     ///
     /// For a token that a sign-in elsewhere obtained. A stored one is newer as a rule, and stays.
@@ -102,6 +109,10 @@ impl<S: TokenStore + ?Sized> TokenStore for Arc<S> {
 
     fn lock(&self) -> StoreFuture<'_, StoreLock> {
         (**self).lock()
+    }
+
+    fn location(&self) -> Option<String> {
+        (**self).location()
     }
 }
 

@@ -263,7 +263,11 @@ impl Inner {
     }
 
     fn message(&self, what: &str) -> String {
-        format!("the token store {} in Redis at {} {what}", self.keys.tokens, self.server.address())
+        format!("{} {what}", self.name())
+    }
+
+    fn name(&self) -> String {
+        format!("the token store {} in Redis at {}", self.keys.tokens, self.server.address())
     }
 }
 
@@ -283,6 +287,10 @@ impl TokenStore for RedisStore {
 
     fn lock(&self) -> StoreFuture<'_, StoreLock> {
         StoreFuture::new(self.acquire())
+    }
+
+    fn location(&self) -> Option<String> {
+        Some(self.0.name())
     }
 }
 

@@ -48,12 +48,19 @@ pub(super) fn save(path: &Path, tokens: &StoredTokens) -> Result<(), TokenError>
 
 /// Opens the file that is locked in place of the token file, which changes its identity at each replacement.
 pub(super) fn open_lock(path: &Path) -> Result<File, TokenError> {
-    if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
-        return Err(refused(path, "is a symbolic link: remove it"));
+    const IRREGULAR: &str = "is not a regular file: remove it";
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => return Err(refused(path, "is a symbolic link: remove it")),
+        Ok(found) if !found.is_file() => return Err(refused(path, IRREGULAR)),
+        // Whatever is wrong, if it is not just that there is none yet, opening it will say.
+        Ok(_) | Err(_) => {}
     }
-    private(OpenOptions::new().write(true).create(true).truncate(false))
+    // For reading too: Linux then opens a FIFO, put there since, without waiting for somebody at its other end.
+    let file = private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
         .open(path)
-        .map_err(|error| failed(path, "cannot be opened", error))
+        .map_err(|error| failed(path, "cannot be opened", error))?;
+    let opened = file.metadata().map_err(|error| failed(path, "cannot be examined", error))?;
+    if opened.is_file() { Ok(file) } else { Err(refused(path, IRREGULAR)) }
 }
 
 fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, TokenError> {
@@ -75,6 +82,9 @@ fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, TokenError> {
         Err(error) => return Err(failed(path, "cannot be opened", error)),
     };
     let opened = file.metadata().map_err(|error| failed(path, "cannot be examined", error))?;
+    if !opened.is_file() {
+        return Err(refused(path, "is not a regular file"));
+    }
     check_private(path, &opened)?;
     if opened.len() > MOST_BYTES {
         return Err(refused(path, "is too large to be a token file"));

@@ -284,7 +284,7 @@ async fn a_refused_envelope_names_the_sender_or_the_recipient() {
         let tokens = app.refresh_token(tenant.entra().store());
         let mailer = Mailer::builder(config).authentication(Authentication::oauth(tokens)).build().unwrap();
         let diagnosis = diagnose(&mailer).await;
-        assert_failure(&diagnosis, "pppppppFs", &[words, reply]);
+        assert_failure(&diagnosis, "WppppppFs", &[words, reply]);
         assert!(tenant.exchange().transcript().contains(&"RSET".to_owned()));
         assert!(tenant.exchange().messages().is_empty());
     }
@@ -351,7 +351,7 @@ async fn the_account_that_signed_in_is_compared_with_the_user_name() {
     let tokens = app.refresh_token(tenant.entra().store());
     let mailer = Mailer::builder(config).authentication(Authentication::oauth(tokens)).build().unwrap();
     let diagnosis = diagnose(&mailer).await;
-    assert_failure(&diagnosis, "pppppWFss", &["535 5.7.3"]);
+    assert_failure(&diagnosis, "WppppWFss", &["535 5.7.3"]);
     let token = step(&diagnosis, StepName::Token);
     assert!(
         token.contains("svc-mail@contoso.com has signed in, and the user name is shared@contoso.com"),

@@ -111,8 +111,8 @@ const REPAIRS: &[Repair] = &[
     repair("security-defaults", StepName::Authentication, &["set this program to OAuth 2.0"], oauth_entered),
     repair("recipient-unknown", StepName::Envelope, &["recipient"], exchange_mended),
     repair("throttled", StepName::TestMessage, &["3 or less"], exchange_mended),
-    repair("token-endpoint-down", StepName::Token, &["wait"], entra_mended),
-    repair("token-endpoint-throttled", StepName::Token, &["wait"], entra_mended),
+    repair("token-endpoint-down", StepName::Token, &["later"], entra_mended),
+    repair("token-endpoint-throttled", StepName::Token, &["later"], entra_mended),
     repair("captive-portal", StepName::Token, &["proxy or captive portal"], entra_mended),
     repair("starttls-stripped", StepName::Tls, &["switch off SMTP inspection"], exchange_mended),
     repair("wrong-certificate", StepName::Tls, &["add its root certificate to the settings"], |stage| {

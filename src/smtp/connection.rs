@@ -109,6 +109,8 @@ pub(crate) struct Connection {
     pub(super) secrets: Vec<Line>,
     /// A transaction was begun and not brought to its end.
     pub(super) in_transaction: bool,
+    /// The server has said that it closes.
+    closing: bool,
 }
 
 impl Connection {
@@ -140,6 +142,7 @@ impl Connection {
             doubtful: false,
             secrets: Vec::new(),
             in_transaction: false,
+            closing: false,
         };
         if config.tls() == Tls::StartTls {
             connection.start_tls().await?;
@@ -169,7 +172,7 @@ impl Connection {
 
     /// Tells whether the connection can carry another transaction: nothing owed, nothing left over.
     pub(crate) fn is_clean(&self) -> bool {
-        self.owed == 0 && !self.in_transaction
+        self.owed == 0 && !self.in_transaction && !self.closing
     }
 
     /// Looks, without waiting, whether an idle connection is still open and silent.
@@ -264,10 +267,8 @@ impl Connection {
         let mut reply = self.stream.take_reply().ok_or_else(|| Failure::from_lettre(phase, outcome.err()))?;
         reply.redact_echoes(&self.secrets);
         self.owed = self.owed.saturating_sub(1);
-        if reply.code() == 421 {
-            // RFC 5321 §3.8: the server closes now, whatever was asked.
-            self.in_transaction = true;
-        }
+        // RFC 5321 §3.8: the server closes now, whatever was asked and however it ends.
+        self.closing |= reply.code() == 421;
         Ok(reply)
     }
 
@@ -313,6 +314,7 @@ impl std::fmt::Debug for Connection {
             .field("capabilities", &self.capabilities)
             .field("owed", &self.owed)
             .field("in_transaction", &self.in_transaction)
+            .field("closing", &self.closing)
             .finish_non_exhaustive()
     }
 }

@@ -92,6 +92,8 @@ mod tests {
     use tokio::net::TcpSocket;
 
     use super::*;
+    use crate::config::MailServerConfig;
+    use crate::tls::TlsSettings;
 
     #[test]
     fn families_take_turns() {
@@ -99,6 +101,23 @@ mod tests {
             |text: &str| text.split(' ').map(|address| address.parse().unwrap()).collect::<Vec<SocketAddr>>();
         let given = parse("[::1]:1 [::2]:1 [::3]:1 127.0.0.1:1 127.0.0.2:1");
         assert_eq!(interleaved(&given), parse("[::1]:1 127.0.0.1:1 [::2]:1 127.0.0.2:1 [::3]:1"));
+    }
+
+    #[tokio::test]
+    async fn a_write_does_not_wait_for_the_acknowledgement_of_the_one_before() {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = MailServerConfig::builder()
+            .host("127.0.0.1")
+            .port(server.local_addr().unwrap().port())
+            .tls(Tls::LoopbackPlaintext)
+            .username("svc-mail@contoso.com")
+            .build()
+            .unwrap();
+        let clock = Clock::system();
+        let deadline = clock.moment().after(Duration::from_secs(30));
+        let tls = TlsSettings::new().client_config().unwrap();
+        let connection = connect(&Endpoint::new(config, tls, clock), deadline).await.unwrap();
+        assert!(connection.nodelay().unwrap());
     }
 
     #[tokio::test]

@@ -345,3 +345,23 @@ async fn line_ends_become_crlf_whatever_carries_them() {
         next_is_intact(&server, &mailer, &context).await;
     }
 }
+
+#[tokio::test]
+async fn a_goodbye_to_one_recipient_is_a_temporary_refusal_of_the_whole() {
+    for (data, chunking) in [("354 Go on", Chunking::Off), ("503 5.5.1 Bad sequence", Chunking::Off)] {
+        let server = FakeExchange::builder()
+            .refuse_recipient("b@example.com", "421 4.3.2 Service not available")
+            .fault(FaultPoint::Data, Fault::reply(data))
+            .start()
+            .await;
+        let mailer = mailer(&server, chunking);
+        let error =
+            mailer.submit_raw(&envelope(&["a@example.com", "b@example.com"]), TEXT).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.reply().unwrap().code()),
+            (ErrorKind::ServerUnavailable, 421),
+            "{data}"
+        );
+        assert_eq!(server.message_count(), 0);
+    }
+}

@@ -93,7 +93,7 @@ async fn other_requests_are_answered_and_do_not_end_the_wait() {
             format!("POST {target} HTTP/1.1\r\n\r\n").into_bytes(),
             b"\xff\xfe\r\n\r\n".to_vec(),
             b"GET\r\n\r\n".to_vec(),
-            b"GET / HTTP/1.1\r\nX: ".iter().copied().chain(std::iter::repeat_n(b'a', 9000)).collect(),
+            b"GET / HTTP/1.1\r\nX: ".iter().copied().chain(std::iter::repeat_n(b'a', 70_000)).collect(),
         ] {
             let page = desktop.send(&bytes).await;
             assert!(page.is_empty() || page.starts_with("HTTP/1.1 400"), "{page}");

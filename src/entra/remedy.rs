@@ -69,8 +69,8 @@ fn of_missing_scope(missing: &MissingScope) -> Remedy {
 /// No server was asked: there is no sign-in to ask it with.
 fn nothing_stored(blanks: &Blanks<'_>) -> Remedy {
     Remedy::new(blanks.fill("There is no sign-in of {username} to get a token with."), Who::User)
-        .step(blanks.fill("sign in with {username} and consent"))
-        .step("then put the refresh token of that sign-in into the token store: `TokenStore::seed`")
+        .step(blanks.fill("sign in as {username} where this program offers it, and consent; the sign-in fills the token store"))
+        .step("a refresh token from elsewhere is put there by `TokenStore::seed`")
         .step("after a sign-in: check that this program opens the same store, such as the same path of the token file, and as the same user")
 }
 

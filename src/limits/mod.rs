@@ -26,6 +26,9 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Recipients of the same five minutes are counted together, so that a day needs at most 290 entries.
 const DAY_GRAIN: Duration = Duration::from_secs(5 * 60);
 
+/// How long a fleet's count may take to answer; everybody else waits meanwhile.
+const LONGEST_RESERVE: Duration = Duration::from_secs(5);
+
 /// How long everybody waits after the server has said that it is too much: doubled each time it says so again.
 const SLOW_DOWN: Backoff = Backoff { first: Duration::from_secs(2), cap: Duration::from_secs(300) };
 
@@ -125,7 +128,7 @@ impl Limiter {
                     )));
                 }
                 Ok(Some(at)) if at <= now => {
-                    let Some(wait) = self.reserve(recipients).await else {
+                    let Some(wait) = self.reserve(recipients, deadline).await else {
                         self.state().count(recipients, now);
                         return Ok(Ticket(self));
                     };
@@ -151,9 +154,12 @@ impl Limiter {
     }
 
     /// Takes a place in the fleet's count; says how long to wait when there is none.
-    async fn reserve(&self, recipients: u32) -> Option<Duration> {
+    async fn reserve(&self, recipients: u32, deadline: Moment) -> Option<Duration> {
         let Shared { limits, mailbox } = self.shared.as_ref()?;
-        match limits.reserve(mailbox, &self.limits, recipients).await {
+        let deadline = self.clock.moment().after(LONGEST_RESERVE).min(deadline);
+        let reserved = self.clock.until(deadline, limits.reserve(mailbox, &self.limits, recipients)).await;
+        let late = |_| Err(SharedLimitsError::new("the fleet's sending limits do not answer"));
+        match reserved.unwrap_or_else(late) {
             Ok(Reservation::Granted) => None,
             // A wait of no time would ask again and again.
             Ok(Reservation::Wait(wait)) => Some(wait.max(Duration::from_millis(1))),

@@ -54,10 +54,14 @@ if per_day > 0 then
   end
 end
 if wait > 0 then return wait end
-redis.call('zadd', KEYS[1], now, redis.call('incr', KEYS[3]))
-redis.call('pexpire', KEYS[1], 120000)
-redis.call('hincrby', KEYS[2], now - now % bucket, recipients)
-redis.call('pexpire', KEYS[2], span + 2 * bucket)
+if per_minute > 0 then
+  redis.call('zadd', KEYS[1], now, redis.call('incr', KEYS[3]))
+  redis.call('pexpire', KEYS[1], 120000)
+end
+if per_day > 0 then
+  redis.call('hincrby', KEYS[2], now - now % bucket, recipients)
+  redis.call('pexpire', KEYS[2], span + 2 * bucket)
+end
 return 0";
 
 /// Keeps the sending limits of mailboxes in Redis, for a fleet of processes that send through the same ones.

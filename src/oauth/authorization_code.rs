@@ -197,6 +197,11 @@ impl AuthorizationCode {
         callback: impl AsRef<str>,
         store: &dyn TokenStore,
     ) -> Result<SignedIn, TokenError> {
+        if !self.began(pending)? {
+            // Else the code of one server, and the verifier with it, would be sent to another (RFC 9700 §4.4).
+            let message = "the sign-in was begun with another client or server";
+            return Err(TokenError::new(TokenErrorKind::InvalidResponse, message));
+        }
         let callback = Callback::parse(callback.as_ref())?;
         callback.check("sign-in", pending.state.expose_secret(), self.client.classify())?;
         let age = self.client.clock().now() - pending.created_at;
@@ -209,6 +214,16 @@ impl AuthorizationCode {
         let granted = self.client.obtain(&grant).await?;
         let nonce = pending.scopes.iter().any(|scope| scope == "openid").then_some(&pending.nonce);
         self.client.keep_sign_in(&granted, &pending.scopes, nonce, store).await
+    }
+
+    /// Tells whether `pending` is a sign-in of this client at this server.
+    fn began(&self, pending: &PendingSignIn) -> Result<bool, TokenError> {
+        let address = |url: &Url| (url.origin(), url.path().to_owned());
+        let page = self.page()?;
+        let mut parameters = pending.url.query_pairs();
+        let is_client =
+            parameters.any(|(name, value)| name == "client_id" && value == self.client.client_id());
+        Ok(is_client && address(page) == address(&pending.url))
     }
 
     pub(super) fn client(&self) -> &Client {

@@ -146,8 +146,8 @@ impl DeviceCode {
             scopes,
             user_code: answer.user_code,
             verification_uri: answer.verification_uri,
-            verification_uri_complete: answer.verification_uri_complete,
-            message: answer.message,
+            verification_uri_complete: answer.verification_uri_complete.filter(|page| is_page(page)),
+            message: answer.message.map(|message| printable(&message)),
             expires_at: asked_at + lifetime,
             polling,
             client,
@@ -248,7 +248,6 @@ struct Answer {
 impl Answer {
     /// What is shown to a person must be what it says it is.
     fn check(&self) -> Result<(), &'static str> {
-        let is_page = |text: &str| Url::parse(text).is_ok_and(|url| super::client::is_trustworthy(&url));
         if self.device_code.is_empty() || self.user_code.is_empty() {
             Err("no code")
         } else if self.user_code.chars().any(char::is_control) {
@@ -259,6 +258,15 @@ impl Answer {
             Ok(())
         }
     }
+}
+
+fn is_page(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| super::client::is_trustworthy(&url))
+}
+
+/// The server's words are meant for a terminal, and must not steer it.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
 }
 
 /// The end of a code that nobody used.

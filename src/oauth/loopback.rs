@@ -18,7 +18,8 @@ use crate::clock::Clock;
 use crate::token::store::TokenStore;
 use crate::token::{TokenError, TokenErrorKind};
 
-const MOST_HEAD_BYTES: usize = 8 * 1024;
+/// Cookies of every other program on `localhost` come along, because they know no ports.
+const MOST_HEAD_BYTES: usize = 64 * 1024;
 /// Browsers open connections ahead and leave them idle.
 const MOST_CONNECTIONS: usize = 16;
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);

@@ -177,7 +177,11 @@ fn is_credible(issuer: &Url, endpoint: &Url) -> bool {
     if !is_trustworthy(endpoint) {
         return false;
     }
-    let is_name = matches!(endpoint.host(), Some(Host::Domain(name)) if name.contains('.'));
+    // Names that only a network of one's own resolves. What a public name resolves to is not checked.
+    let is_name = endpoint.host_str().map(|name| name.trim_end_matches('.')).is_some_and(|name| {
+        let is_private = [".localhost", ".internal", ".local"].iter().any(|suffix| name.ends_with(suffix));
+        matches!(endpoint.host(), Some(Host::Domain(_))) && name.contains('.') && !is_private
+    });
     let is_elsewhere = endpoint.host() != issuer.host();
     is_loopback(issuer)
         || (endpoint.scheme() == "https" && !(is_elsewhere && (is_loopback(endpoint) || !is_name)))

@@ -64,6 +64,7 @@ impl EnvelopeReplies {
             false => find(Reply::is_transient).or_else(|| find(|reply| !reply.is_positive())),
         };
         let refused = closing.or(refused).cloned();
+        let data = data.filter(|data| closing.is_none() && data.code() >= 400);
         let (phase, reply) = match (mail.is_positive(), data) {
             (false, _) => (Phase::Mail, Some(mail)),
             (true, Some(data)) if recipients.iter().any(Reply::is_positive) => (Phase::Data, Some(data)),

@@ -15,7 +15,6 @@ use smtp_oauth::oauth::{DeviceEvent, SignedIn};
 use smtp_oauth::testing::FakeEntra;
 use smtp_oauth::{
     AuthenticationSettings, FileStore, MailProvider, Settings, TokenError, TokenProvider, TokenRequest,
-    TokenStore,
 };
 
 const USAGE: &str = "usage: sign_in [--device | --loopback | --client-credentials] [--demo]
@@ -142,8 +141,8 @@ fn from_settings() -> Result<Setup, Box<dyn Error>> {
 async fn sign_in(setup: &Setup, way: Way) -> Result<(), TokenError> {
     let store = || FileStore::open(&setup.store);
     match way {
-        Way::Device => report(setup, &with_device_code(setup, &store()?).await?),
-        Way::Loopback => report(setup, &with_browser(setup, &store()?).await?),
+        Way::Device => report(setup, &with_device_code(setup, store()?).await?),
+        Way::Loopback => report(setup, &with_browser(setup, store()?).await?),
         Way::ClientCredentials => as_the_app(setup).await?,
     }
     Ok(())
@@ -156,7 +155,7 @@ async fn as_the_app(setup: &Setup) -> Result<(), TokenError> {
     Ok(())
 }
 
-async fn with_device_code(setup: &Setup, store: &dyn TokenStore) -> Result<SignedIn, TokenError> {
+async fn with_device_code(setup: &Setup, store: FileStore) -> Result<SignedIn, TokenError> {
     let mut sign_in = setup.app.device_code().start().await?;
     println!("{}", sign_in.message());
     let mut seconds = 0;
@@ -185,7 +184,7 @@ async fn with_device_code(setup: &Setup, store: &dyn TokenStore) -> Result<Signe
     sign_in.finish(store).await
 }
 
-async fn with_browser(setup: &Setup, store: &dyn TokenStore) -> Result<SignedIn, TokenError> {
+async fn with_browser(setup: &Setup, store: FileStore) -> Result<SignedIn, TokenError> {
     let redirect = url::Url::parse("http://localhost").expect("a constant that is a URL");
     let mut sign_in = setup.app.authorization_code(redirect);
     if let Some(username) = &setup.username {

@@ -95,10 +95,10 @@ async fn a_sign_in_with_a_code_is_signed_at_every_step() {
     let mut sign_in = app.device_code().start().await.unwrap();
     entra.approve_device(sign_in.user_code());
     let store = MemoryStore::new();
-    manual.advance_until(Duration::from_secs(1), sign_in.finish(&store)).await.unwrap();
+    manual.advance_until(Duration::from_secs(1), sign_in.finish(store.clone())).await.unwrap();
     let sign_in = app.authorization_code("https://app.contoso.com/signed-in".parse().unwrap());
     let pending = sign_in.start().unwrap();
-    sign_in.finish(&pending, entra.approve(pending.url()), &store).await.unwrap();
+    sign_in.finish(&pending, entra.approve(pending.url()), store.clone()).await.unwrap();
     let received = entra.received();
     let assertions: HashSet<_> = received.iter().map(|grant| grant.parameter("client_assertion")).collect();
     assert_eq!((received.len(), assertions.len()), (3, 3), "each has one of its own");

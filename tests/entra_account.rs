@@ -10,7 +10,7 @@ const REDIRECT: &str = "https://app.contoso.com/signed-in";
 async fn sign_in_as(entra: &FakeEntra, account: &str, store: &MemoryStore) -> SignedIn {
     let sign_in = entra.app().build().unwrap().authorization_code_with_profile(REDIRECT.parse().unwrap());
     let pending = sign_in.start().unwrap();
-    sign_in.finish(&pending, entra.approve_as(pending.url(), account), store).await.unwrap()
+    sign_in.finish(&pending, entra.approve_as(pending.url(), account), store.clone()).await.unwrap()
 }
 
 #[tokio::test]

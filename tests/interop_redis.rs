@@ -171,6 +171,27 @@ async fn whoever_comes_back_too_late_does_not_overwrite() {
 }
 
 #[tokio::test]
+async fn a_save_that_outlives_its_lock_passes_neither_for_a_new_sign_in_nor_for_the_next_holders() {
+    let Some(server) = RedisServer::start().await else { return };
+    let (store, other) = (server.store(), server.store());
+    let (late, later) = (tokens("late"), tokens("later"));
+    let lock = store.lock().await.unwrap();
+    let save = store.save(&late);
+    let another_save = store.save(&later);
+    lock.release().await;
+    let lock = other.lock().await.unwrap();
+    other.save(&tokens("newer")).await.unwrap();
+    lock.release().await;
+    assert_eq!(save.await.unwrap_err().kind(), TokenErrorKind::Store);
+    assert_eq!(stored(&store).await, "newer");
+
+    let _lock = store.lock().await.unwrap();
+    assert_eq!(another_save.await.unwrap_err().kind(), TokenErrorKind::Store);
+    store.save(&tokens("newest")).await.unwrap();
+    assert_eq!(stored(&store).await, "newest");
+}
+
+#[tokio::test]
 async fn fencing_outlives_a_server_that_forgets_everything() {
     let Some(server) = RedisServer::start().await else { return };
     let (slow, quick) = (server.store(), server.store());

@@ -306,12 +306,12 @@ async fn sign_ins_leave_no_trace_of_codes_and_tokens() {
         let pending = sign_in.start().unwrap();
         let callback = entra.approve(pending.url());
         fault.iter().for_each(|fault| entra.fail_next(1, fault.clone()));
-        let by_browser = sign_in.finish(&pending, &callback, &store).await;
+        let by_browser = sign_in.finish(&pending, &callback, store.clone()).await;
 
         let mut sign_in_by_code = app.device_code().start().await.unwrap();
         entra.approve_device(sign_in_by_code.user_code());
         fault.iter().for_each(|fault| entra.fail_next(1, fault.clone()));
-        let finished = sign_in_by_code.finish(&store);
+        let finished = sign_in_by_code.finish(store.clone());
         let by_code = manual.advance_until(std::time::Duration::from_secs(1), finished).await;
         fault.iter().for_each(|fault| entra.fail_next(1, fault.clone()));
         let as_app = app.client_credentials().token(TokenRequest::new()).await;

@@ -1,5 +1,6 @@
 //! Signing in through a web page: what is sent, what is refused, and that nothing is believed too early.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -9,6 +10,7 @@ use smtp_oauth::token::store::{StoreFuture, StoreLock, StoredTokens};
 use smtp_oauth::{
     MemoryStore, TokenError, TokenErrorKind, TokenProvider, TokenRequest, TokenStore, Who, entra,
 };
+use tokio::sync::Semaphore;
 use url::Url;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -30,7 +32,7 @@ impl Web {
     }
 
     async fn finish(&self, pending: &PendingSignIn, callback: &Url) -> Result<SignedIn, TokenError> {
-        self.sign_in.finish(pending, callback, &self.store).await
+        self.sign_in.finish(pending, callback, self.store.clone()).await
     }
 
     /// Signs in where the token endpoint answers with a fault.
@@ -118,7 +120,7 @@ async fn consent_may_cover_two_resources_but_the_code_is_redeemed_for_one() {
     let pending = sign_in.start().unwrap();
     assert!(query(pending.url(), "scope").ends_with("https://graph.microsoft.com/User.Read"));
     let callback = web.entra.approve(pending.url());
-    sign_in.finish(&pending, &callback, &web.store).await.unwrap();
+    sign_in.finish(&pending, &callback, web.store.clone()).await.unwrap();
     assert!(!web.entra.received()[0].parameter("scope").contains("graph"));
 }
 
@@ -175,7 +177,7 @@ async fn malformed_callbacks_are_refused_without_a_request() {
         ),
     ];
     for (callback, message) in cases {
-        let error = web.sign_in.finish(&pending, &callback, &web.store).await.unwrap_err();
+        let error = web.sign_in.finish(&pending, &callback, web.store.clone()).await.unwrap_err();
         assert_eq!(error.to_string(), message);
         assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
     }
@@ -183,7 +185,7 @@ async fn malformed_callbacks_are_refused_without_a_request() {
     // Neither a path alone nor the right issuer is a fault.
     let right = with(&callback, "iss", web.entra.authority().as_str());
     let target = &right[url::Position::BeforePath..];
-    web.sign_in.finish(&pending, target, &web.store).await.unwrap();
+    web.sign_in.finish(&pending, target, web.store.clone()).await.unwrap();
 }
 
 #[tokio::test]
@@ -321,8 +323,51 @@ async fn a_sign_in_that_cannot_be_saved_is_no_sign_in() {
     let web = Web::new().await;
     let pending = web.sign_in.start().unwrap();
     let callback = web.entra.approve(pending.url());
-    let error = web.sign_in.finish(&pending, &callback, &FullDisk(MemoryStore::new())).await.unwrap_err();
+    let error = web.sign_in.finish(&pending, &callback, FullDisk(MemoryStore::new())).await.unwrap_err();
     assert_eq!((error.kind(), error.to_string().as_str()), (TokenErrorKind::Store, "the disk is full"));
+}
+
+/// A store whose disk is slow, with a permit for each save that may go on.
+#[derive(Clone, Debug)]
+struct SlowDisk {
+    store: MemoryStore,
+    begun: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
+}
+
+impl TokenStore for SlowDisk {
+    fn load(&self) -> StoreFuture<'_, Option<StoredTokens>> {
+        self.store.load()
+    }
+
+    fn save<'a>(&'a self, tokens: &'a StoredTokens) -> StoreFuture<'a, ()> {
+        StoreFuture::new(async {
+            self.begun.add_permits(1);
+            self.permits.acquire().await.unwrap().forget();
+            self.store.save(tokens).await
+        })
+    }
+
+    fn lock(&self) -> StoreFuture<'_, StoreLock> {
+        self.store.lock()
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_sign_in_is_saved_before_its_lock_is_free() {
+    let web = Web::new().await;
+    let pending = web.sign_in.start().unwrap();
+    let callback = web.entra.approve(pending.url());
+    let (begun, permits) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let disk = SlowDisk { store: web.store.clone(), begun, permits };
+    tokio::select! {
+        result = web.sign_in.finish(&pending, &callback, disk.clone()) => panic!("{result:?}"),
+        begun = disk.begun.acquire() => begun.unwrap().forget(),
+    }
+    disk.permits.add_permits(1);
+    let _lock = web.store.lock().await.unwrap();
+    let stored = web.store.load().await.unwrap().expect("the save was finished");
+    assert_eq!(stored.refresh_token().expose_secret(), web.entra.refresh_token());
 }
 
 #[tokio::test]
@@ -358,7 +403,7 @@ async fn the_fakes_page_can_be_clicked_through() {
 fn the_futures_can_be_spawned() {
     fn is_send<T: Send>(_: &T) {}
     fn check(sign_in: &AuthorizationCode, pending: &PendingSignIn, store: &MemoryStore) {
-        is_send(&sign_in.finish(pending, "", store));
+        is_send(&sign_in.finish(pending, "", store.clone()));
         is_send(&sign_in.clone().listen());
     }
     let _check = check;

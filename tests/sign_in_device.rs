@@ -26,7 +26,7 @@ impl Device {
     }
 
     async fn finish(&mut self) -> Result<SignedIn, TokenError> {
-        self.manual.advance_until(SECOND, self.sign_in.finish(&self.store)).await
+        self.manual.advance_until(SECOND, self.sign_in.finish(self.store.clone())).await
     }
 
     /// Lets time pass until something other than waiting happens.
@@ -87,7 +87,7 @@ async fn a_confidential_client_proves_itself_at_each_poll() {
     let mut sign_in = entra.app().build().unwrap().device_code().start().await.unwrap();
     entra.approve_device(sign_in.user_code());
     manual.advance(5 * SECOND);
-    sign_in.finish(&MemoryStore::new()).await.unwrap();
+    sign_in.finish(MemoryStore::new()).await.unwrap();
     assert_eq!(entra.received()[1].parameter("client_secret"), entra.client_secret().unwrap());
 }
 
@@ -109,7 +109,7 @@ async fn waiting_is_told_each_second_and_the_server_asked_each_five() {
     device.entra.approve_device(device.sign_in.user_code());
     assert!(matches!(device.news().await, Some(DeviceEvent::Approved)));
     assert!(device.sign_in.next_event().await.is_none());
-    device.sign_in.finish(&device.store).await.unwrap();
+    device.sign_in.finish(device.store.clone()).await.unwrap();
     assert_eq!(device.polls(), 2);
 }
 
@@ -139,7 +139,7 @@ async fn a_person_who_declines_ends_it() {
     device.entra.deny_device(device.sign_in.user_code());
     assert!(device.news().await.is_none());
     for _ in 0..2 {
-        let error = device.sign_in.finish(&device.store).await.unwrap_err();
+        let error = device.sign_in.finish(device.store.clone()).await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::SignInRequired);
         assert_eq!(error.server_answer().error.as_deref(), Some("authorization_declined"));
         assert_eq!(error.to_string(), "token endpoint refused the device code grant (AADSTS65004)");
@@ -152,7 +152,7 @@ async fn a_person_who_declines_ends_it() {
 async fn a_code_that_nobody_enters_expires_here_and_there() {
     let mut device = Device::start().await;
     device.manual.advance(Duration::from_secs(900));
-    let error = device.sign_in.finish(&device.store).await.unwrap_err();
+    let error = device.sign_in.finish(device.store.clone()).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::SignInRequired);
     assert_eq!(error.to_string(), "nobody entered the code in time: start the sign-in again");
     assert_eq!(device.polls(), 0, "a code that has expired is not asked about");
@@ -197,7 +197,7 @@ async fn failures_are_told_and_tolerated_but_not_five_in_a_row() {
         assert!(matches!(device.news().await, Some(DeviceEvent::Retrying { .. })));
     }
     assert!(device.news().await.is_none());
-    let error = device.sign_in.finish(&device.store).await.unwrap_err();
+    let error = device.sign_in.finish(device.store.clone()).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Unavailable);
     assert_eq!(error.to_string(), "token endpoint failed on the device code grant (HTTP 500)");
 }
@@ -220,18 +220,18 @@ async fn a_dropped_future_loses_no_answer() {
     device.manual.advance(5 * SECOND);
     // Dropped while the poll that brings the tokens is under way, which works once.
     for _ in 0..3 {
-        let finish = device.sign_in.finish(&device.store);
+        let finish = device.sign_in.finish(device.store.clone());
         tokio::select! {
             biased;
             _ = finish => break,
             () = std::future::ready(()) => {}
         }
     }
-    device.sign_in.finish(&device.store).await.unwrap();
+    device.sign_in.finish(device.store.clone()).await.unwrap();
     assert_eq!(device.polls(), 1);
     // The tokens are kept until they are saved, and may be saved elsewhere too.
     let other = MemoryStore::new();
-    device.sign_in.finish(&other).await.unwrap();
+    device.sign_in.finish(other.clone()).await.unwrap();
     assert!(other.load().await.unwrap().is_some());
     assert_eq!(device.polls(), 1);
 }
@@ -320,7 +320,7 @@ fn the_futures_can_be_spawned() {
     fn check(sign_in: &mut DeviceSignIn, app: &entra::App, store: &MemoryStore) {
         is_send(&app.device_code().start());
         is_send(&sign_in.next_event());
-        is_send(&sign_in.finish(store));
+        is_send(&sign_in.finish(store.clone()));
     }
     let _check = check;
     is_public::<DeviceSignIn>();

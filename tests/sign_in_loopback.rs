@@ -52,7 +52,7 @@ async fn the_browser_comes_back_once_and_the_port_is_closed() {
     let (desktop, sign_in) = start().await;
     let store = MemoryStore::new();
     let callback = desktop.entra.approve(&desktop.url);
-    let (signed_in, page) = tokio::join!(sign_in.finish(&store), desktop.entra.browse(&callback));
+    let (signed_in, page) = tokio::join!(sign_in.finish(store.clone()), desktop.entra.browse(&callback));
     assert_eq!(signed_in.unwrap().account(), Some("svc-mail@contoso.com"));
     assert!(store.load().await.unwrap().is_some());
     let page = page.unwrap();
@@ -104,7 +104,7 @@ async fn other_requests_are_answered_and_do_not_end_the_wait() {
         drop(silent);
         page
     };
-    let (signed_in, page) = tokio::join!(sign_in.finish(&store), browser);
+    let (signed_in, page) = tokio::join!(sign_in.finish(store.clone()), browser);
     signed_in.unwrap();
     assert!(page.contains("Sign-in received"));
     assert_eq!(desktop.entra.requests(), 1);
@@ -115,7 +115,7 @@ async fn a_person_who_declines_ends_the_wait() {
     let (desktop, sign_in) = start().await;
     let callback = desktop.entra.deny(&desktop.url);
     let store = MemoryStore::new();
-    let (result, page) = tokio::join!(sign_in.finish(&store), desktop.entra.browse(&callback));
+    let (result, page) = tokio::join!(sign_in.finish(store.clone()), desktop.entra.browse(&callback));
     let error = result.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::SignInRequired);
     assert_eq!(error.to_string(), "sign-in was refused (AADSTS65004)");
@@ -126,7 +126,7 @@ async fn a_person_who_declines_ends_the_wait() {
 async fn nobody_is_waited_for_longer_than_the_deadline() {
     let (desktop, sign_in) = start().await;
     let store = MemoryStore::new();
-    let finish = sign_in.deadline(Duration::from_secs(90)).finish(&store);
+    let finish = sign_in.deadline(Duration::from_secs(90)).finish(store.clone());
     let error = desktop.manual.advance_until(Duration::from_secs(10), finish).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::SignInRequired);
     assert_eq!(error.to_string(), "nobody signed in within 90 seconds: start again");
@@ -151,7 +151,7 @@ async fn a_registered_path_is_kept_to_the_letter() {
     let sign_in = app.authorization_code(redirect).listen().await.unwrap();
     let callback = entra.approve(sign_in.url());
     let store = MemoryStore::new();
-    let (signed_in, page) = tokio::join!(sign_in.finish(&store), entra.browse(&callback));
+    let (signed_in, page) = tokio::join!(sign_in.finish(store.clone()), entra.browse(&callback));
     signed_in.unwrap();
     assert!(page.unwrap().contains("Sign-in received"));
 }
@@ -176,7 +176,7 @@ fn the_futures_can_be_spawned() {
     fn is_send<T: Send>(_: &T) {}
     fn is_public<T: Send + Sync + std::fmt::Debug>() {}
     fn check(sign_in: LoopbackSignIn, store: &MemoryStore) {
-        is_send(&sign_in.finish(store));
+        is_send(&sign_in.finish(store.clone()));
     }
     let _check = check;
     is_public::<LoopbackSignIn>();

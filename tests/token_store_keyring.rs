@@ -2,6 +2,7 @@
 #![cfg(feature = "keyring")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keyring_core::{CredentialStore, Entry, Error, mock};
 use secrecy::ExposeSecret;
@@ -58,6 +59,21 @@ async fn no_entry_is_longer_than_windows_takes() {
     store.save(&tokens(9000)).await.unwrap();
     for user in ["long", "long#a0", "long#a1", "long#a2", "long#a3"] {
         assert!(entry(user).get_secret().unwrap().len() <= 2560, "{user}");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_save_is_over_before_the_next_one_begins() {
+    let store = store("dropped");
+    store.save(&tokens(4000)).await.unwrap();
+    for _ in 0..50 {
+        let lock = store.lock().await.unwrap();
+        let dropped = tokens(60_000);
+        let _begun = tokio::time::timeout(Duration::ZERO, store.save(&dropped)).await;
+        drop(lock);
+        let _lock = store.lock().await.unwrap();
+        store.save(&tokens(50_000)).await.unwrap();
+        assert_holds(&store, 50_000).await;
     }
 }
 

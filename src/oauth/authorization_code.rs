@@ -43,7 +43,7 @@ const LONGEST_SIGN_IN: Duration = Duration::from_secs(10 * 60);
 /// // The next one, at the redirect URL.
 /// let pending: PendingSignIn = serde_json::from_str(&session)?;
 /// let store = MemoryStore::new();
-/// let signed_in = sign_in.finish(&pending, &callback, &store).await?;
+/// let signed_in = sign_in.finish(&pending, &callback, store.clone()).await?;
 /// assert_eq!(signed_in.account(), Some("svc-mail@contoso.com"));
 /// assert!(store.load().await?.is_some());
 /// # Ok(())
@@ -189,13 +189,13 @@ impl AuthorizationCode {
     /// was granted than asked for; [`TokenErrorKind::Store`], and the others as the server answers.
     ///
     /// # Cancellation
-    /// Dropping the future may waste the code, which works once: the person signs in again. What the store holds is
-    /// whole at any time.
+    /// Dropping the future may waste the code, which works once: the person signs in again. A save that was begun is
+    /// finished, and what the store holds is whole at any time.
     pub async fn finish(
         &self,
         pending: &PendingSignIn,
         callback: impl AsRef<str>,
-        store: &dyn TokenStore,
+        store: impl TokenStore + 'static,
     ) -> Result<SignedIn, TokenError> {
         if !self.began(pending)? {
             // Else the code of one server, and the verifier with it, would be sent to another (RFC 9700 §4.4).

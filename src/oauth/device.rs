@@ -45,7 +45,7 @@ const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// println!("Open {} and enter {}.", sign_in.verification_uri(), sign_in.user_code());
 /// entra.approve_device(sign_in.user_code());
 /// # manual.advance(std::time::Duration::from_secs(5));
-/// let signed_in = sign_in.finish(&MemoryStore::new()).await?;
+/// let signed_in = sign_in.finish(MemoryStore::new()).await?;
 /// assert_eq!(signed_in.account(), Some("svc-mail@contoso.com"));
 /// # Ok(())
 /// # }
@@ -199,8 +199,8 @@ impl DeviceSignIn {
     /// After [`TokenErrorKind::Store`] it may be called again: the tokens are kept until they are saved.
     ///
     /// # Cancellation
-    /// Dropping the future loses nothing; it may be called again.
-    pub async fn finish(&mut self, store: &dyn TokenStore) -> Result<SignedIn, TokenError> {
+    /// Dropping the future loses nothing, and a save that was begun is finished; it may be called again.
+    pub async fn finish(&mut self, store: impl TokenStore + 'static) -> Result<SignedIn, TokenError> {
         let granted = self.polling.granted().await?;
         self.client.keep_sign_in(granted, &self.scopes, None, store).await
     }

@@ -58,7 +58,7 @@ impl AuthorizationCode {
     /// # let url = sign_in.url().clone();
     /// # let browser = entra.clone();
     /// # tokio::spawn(async move { browser.browse(&browser.approve(&url)).await });
-    /// let signed_in = sign_in.finish(&MemoryStore::new()).await?;
+    /// let signed_in = sign_in.finish(MemoryStore::new()).await?;
     /// println!("Signed in as {}.", signed_in.account().unwrap_or("somebody"));
     /// # Ok(())
     /// # }
@@ -112,8 +112,8 @@ impl LoopbackSignIn {
     /// [`AuthorizationCode::finish`].
     ///
     /// # Cancellation
-    /// Dropping the future closes the port.
-    pub async fn finish(self, store: &dyn TokenStore) -> Result<SignedIn, TokenError> {
+    /// Dropping the future closes the port; a save that was begun is finished.
+    pub async fn finish(self, store: impl TokenStore + 'static) -> Result<SignedIn, TokenError> {
         let Self { sign_in, pending, listener, path, deadline } = self;
         let clock = sign_in.client().clock().clone();
         let door = Arc::new(Door { path, pending: pending.clone(), clock: clock.clone() });

@@ -106,7 +106,7 @@ impl Client {
         granted: &Granted,
         scopes: &[String],
         nonce: Option<&SecretString>,
-        store: &dyn TokenStore,
+        store: impl TokenStore + 'static,
     ) -> Result<SignedIn, TokenError> {
         let id_token = self.read_id_token(granted, scopes, nonce)?;
         if let Some(missing) = scope::missing(scopes, granted.access_token.scopes()) {
@@ -123,11 +123,7 @@ impl Client {
         if let Some(account) = signed_in.account() {
             tokens = tokens.with_account(account);
         }
-        // Under the lock, so that no refresh of the token before writes it back over this one.
-        let lock = store.lock().await?;
-        let saved = store.save(&tokens).await;
-        lock.release().await;
-        saved.map(|()| signed_in)
+        save_locked(store, tokens).await.map(|()| signed_in)
     }
 
     fn read_id_token(
@@ -148,6 +144,25 @@ impl Client {
             None => Ok(None),
         }
     }
+}
+
+/// Saves under the lock, so that no refresh of the token before writes it back over this one.
+async fn save_locked(store: impl TokenStore + 'static, tokens: StoredTokens) -> Result<(), TokenError> {
+    let runtime = tokio::runtime::Handle::try_current().map_err(|error| {
+        let message = "a sign-in can only be saved within a Tokio runtime";
+        TokenError::with_source(TokenErrorKind::Configuration, message, error)
+    })?;
+    // In a task of its own: a dropped sign-in must not give the lock up while its save still goes on.
+    let saving = runtime.spawn(async move {
+        let lock = store.lock().await?;
+        let saved = store.save(&tokens).await;
+        lock.release().await;
+        saved
+    });
+    saving.await.unwrap_or_else(|error| {
+        let message = "saving the sign-in was abandoned: its task panicked or its runtime stopped";
+        Err(TokenError::with_source(TokenErrorKind::Store, message, error))
+    })
 }
 
 #[cfg(test)]

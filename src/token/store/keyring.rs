@@ -35,6 +35,9 @@ const PARTED: &str = "parts 1";
 pub struct KeyringStore {
     place: Place,
     lock: Arc<tokio::sync::Mutex<()>>,
+    /// Whoever works on the entries has it until done, also when the caller, and the lock with it, is gone by then: a
+    /// save that began meanwhile would write the same parts. Fair, so that of two saves the later one stays.
+    entries: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Where the tokens are.
@@ -65,19 +68,35 @@ impl KeyringStore {
     /// Creates a store for the account `user` of the program `service`; the keyring is asked when it is used.
     pub fn new(service: impl Into<String>, user: impl Into<String>) -> Self {
         let place = Place { service: service.into(), user: user.into() };
-        Self { place, lock: Arc::default() }
+        Self { place, lock: Arc::default(), entries: Arc::default() }
+    }
+
+    /// Runs the keyring's calls, which block, where they block no other task, and one after another.
+    async fn work_on_entries<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Place) -> Result<T, TokenError> + Send + 'static,
+    ) -> Result<T, TokenError> {
+        let place = self.place.clone();
+        let entries = self.entries.clone().lock_owned().await;
+        let working = tokio::task::spawn_blocking(move || {
+            let _until_done = entries;
+            work(&place)
+        });
+        working.await.unwrap_or_else(|error| {
+            let message = "the keyring could not be worked on";
+            Err(TokenError::with_source(TokenErrorKind::Store, message, error))
+        })
     }
 }
 
 impl TokenStore for KeyringStore {
     fn load(&self) -> StoreFuture<'_, Option<StoredTokens>> {
-        let place = self.place.clone();
-        StoreFuture::new(on_blocking_thread(move || place.load()))
+        StoreFuture::new(self.work_on_entries(Place::load))
     }
 
     fn save<'a>(&'a self, tokens: &'a StoredTokens) -> StoreFuture<'a, ()> {
-        let (place, tokens) = (self.place.clone(), tokens.clone());
-        StoreFuture::new(on_blocking_thread(move || place.save(&tokens)))
+        let tokens = tokens.clone();
+        StoreFuture::new(self.work_on_entries(move |place| place.save(&tokens)))
     }
 
     fn lock(&self) -> StoreFuture<'_, StoreLock> {
@@ -91,7 +110,7 @@ impl TokenStore for KeyringStore {
 
 impl fmt::Debug for KeyringStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place: Place { service, user }, lock: _ } = self;
+        let Self { place: Place { service, user }, lock: _, entries: _ } = self;
         f.debug_struct("KeyringStore").field("service", service).field("user", user).finish_non_exhaustive()
     }
 }
@@ -231,13 +250,4 @@ fn harmless(error: Error) -> Box<dyn std::error::Error + Send + Sync> {
         Error::BadEncoding(_) | Error::BadDataFormat(..) => "the entry holds bytes that are no secret".into(),
         error => Box::new(error),
     }
-}
-
-/// Runs the keyring's calls, which block, where they block no other task.
-async fn on_blocking_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, TokenError> + Send + 'static,
-) -> Result<T, TokenError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(TokenError::with_source(TokenErrorKind::Store, "the keyring could not be worked on", error))
-    })
 }

@@ -194,13 +194,12 @@ impl RedisStore {
         self.0.read(&mut connection).await
     }
 
-    async fn save_document(&self, tokens: &StoredTokens) -> Result<(), TokenError> {
+    async fn save_document(&self, tokens: &StoredTokens, fence: &str) -> Result<(), TokenError> {
         let inner = &*self.0;
         let mut connection = inner.connect().await?;
         // Never replace something that is not ours.
         inner.read(&mut connection).await?;
         let text = document::write(tokens).map_err(|error| inner.failed("cannot be written", error))?;
-        let fence = inner.held().clone().unwrap_or_default();
         let script = Script::new(SAVE);
         let mut call = script.key(&inner.keys.tokens);
         call.key(&inner.keys.fence).arg(fence).arg(text.as_slice());
@@ -278,9 +277,11 @@ impl TokenStore for RedisStore {
 
     fn save<'a>(&'a self, tokens: &'a StoredTokens) -> StoreFuture<'a, ()> {
         let (store, tokens) = (self.clone(), tokens.clone());
+        // Now, while the caller has the lock: later it may be free, which would pass for a new sign-in, or the next one's.
+        let fence = self.0.held().clone().unwrap_or_default();
         StoreFuture::new(async move {
             // In a task of its own: a write that was begun is finished.
-            let saving = tokio::spawn(async move { store.save_document(&tokens).await });
+            let saving = tokio::spawn(async move { store.save_document(&tokens, &fence).await });
             saving.await.unwrap_or_else(|error| Err(self.0.failed("cannot be saved", error)))
         })
     }

@@ -14,7 +14,7 @@ use smtp_oauth::entra::{self, App, ClientSecret, Tenant};
 use smtp_oauth::oauth::{DeviceEvent, SignedIn};
 use smtp_oauth::testing::FakeEntra;
 use smtp_oauth::{
-    AuthenticationSettings, FileStore, MailProvider, Settings, TokenError, TokenProvider, TokenRequest,
+    AuthenticationSettings, FileStore, Grant, MailProvider, Settings, TokenError, TokenProvider, TokenRequest,
 };
 
 const USAGE: &str = "usage: sign_in [--device | --loopback | --client-credentials] [--demo]
@@ -46,7 +46,7 @@ async fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(problem) => return refuse(&problem),
     };
-    let setup = if is_demo { demo(way).await } else { from_settings() };
+    let setup = if is_demo { demo(way).await } else { from_settings(way) };
     let setup = match setup {
         Ok(setup) => setup,
         Err(problem) => return refuse(&problem.to_string()),
@@ -100,7 +100,7 @@ async fn demo(way: Way) -> Result<Setup, Box<dyn Error>> {
     Ok(Setup { app: fake.app().build()?, store, username: Some(fake.account()), fake: Some(fake) })
 }
 
-fn from_settings() -> Result<Setup, Box<dyn Error>> {
+fn from_settings(way: Way) -> Result<Setup, Box<dyn Error>> {
     let path = std::env::var_os("SMTP_OAUTH_SETTINGS").ok_or("SMTP_OAUTH_SETTINGS is not set")?;
     let path = Path::new(&path);
     let text = std::fs::read_to_string(path)
@@ -114,12 +114,17 @@ fn from_settings() -> Result<Setup, Box<dyn Error>> {
         client_secret,
         client_secret_expires,
         authority,
+        grant,
         token_store,
         ..
     } = settings.authentication
     else {
         return Err("the settings choose basic authentication: there is nothing to sign in to".into());
     };
+    if grant == Grant::ClientCredentials && way != Way::ClientCredentials {
+        let name = grant.name();
+        return Err(format!("the settings choose {name}: nobody signs in, try --client-credentials").into());
+    }
     let mut app = App::builder(Tenant::parse(&tenant)?, client_id);
     if let MailProvider::Exchange(cloud) = settings.server.provider() {
         app = app.cloud(cloud);

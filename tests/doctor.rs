@@ -105,7 +105,7 @@ const REPAIRS: &[Repair] = &[
             "Object ID from Entra admin center > Enterprise applications",
             "Add-MailboxPermission -Identity 'svc-mail@contoso.com'",
         ],
-        |stage| stage.entered.sign_in = SignIn::AppOnly { known_as: stage.tenant.account() },
+        exchange_mended,
     ),
     repair("basic-auth-retired", StepName::Authentication, &["set this program to OAuth 2.0"], oauth_entered),
     repair("security-defaults", StepName::Authentication, &["set this program to OAuth 2.0"], oauth_entered),
@@ -157,4 +157,22 @@ async fn what_the_remedy_says_repairs_the_fault() {
         let diagnosis = examined(&stage).await;
         assert!(diagnosis.is_healthy(), "{demo} was not repaired:\n{diagnosis}");
     }
+}
+
+#[tokio::test]
+async fn an_app_alone_is_shown_with_its_id_and_advised_as_such() {
+    let stage = Demo::find("app-only-not-registered").unwrap().stage().await.unwrap();
+    let diagnosis = examined(&stage).await;
+    let token = diagnosis.steps().iter().find(|step| step.name() == StepName::Token).unwrap();
+    let client_id = stage.tenant.entra().client_id();
+    for words in [
+        format!("by client credentials grant, client id {client_id}"),
+        "the app signs in as itself".to_owned(),
+        "granted https://outlook.office365.com/.default".to_owned(),
+    ] {
+        assert!(token.finding().contains(&words), "{token}");
+    }
+    let remedy = diagnosis.first_failure().unwrap().remedy().unwrap();
+    assert!(remedy.steps()[0].starts_with("Get-ServicePrincipal must list the app"), "{remedy}");
+    assert!(!remedy.to_string().contains("sign in again"), "nobody signs in: {remedy}");
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use smtp_oauth::{
-    AuthenticationSettings, Chunking, Cloud, ConfigProblem, InitialResponse, MailProvider, MailServerConfig,
-    Office365Profile, ResolvedSettings, Settings, Tls, TlsVersion,
+    AuthenticationSettings, Chunking, Cloud, ConfigProblem, Grant, InitialResponse, MailProvider,
+    MailServerConfig, Mailer, Office365Profile, ResolvedSettings, Settings, Tls, TlsVersion,
+    testing::FakeMicrosoft365,
 };
 
 const SECRET: &str = "s3cr3t~Q-geheim";
@@ -43,9 +44,11 @@ fn the_shortest_file_has_all_defaults() {
             client_secret,
             client_secret_expires,
             authority,
+            grant,
             token_store,
             ..
         } => {
+            assert_eq!((grant, grant.name()), (Grant::RefreshToken, "refresh_token"));
             assert_eq!((tenant.as_str(), client_id.as_str()), ("contoso.onmicrosoft.com", "8f2c1d1e"));
             assert!(client_secret.is_none() && client_secret_expires.is_none() && authority.is_none());
             assert_eq!(token_store, Path::new("token.json"));
@@ -81,6 +84,7 @@ fn every_key_of_a_full_file_is_taken() {
         client_secret = "{SECRET}"
         client_secret_expires = 2027-06-30
         authority = "https://login.contoso.com/"
+        grant = "refresh_token"
         token_store = "state/token.json"
         "#
     ));
@@ -254,6 +258,22 @@ fn each_mistake_in_authentication_is_explained_under_its_path() {
             oauth("token_store = ''"),
             "authentication.token_store: enter the path of the file that keeps the refresh token",
         ),
+        (
+            oauth("grant = 'password'"),
+            r#"authentication.grant (given "password"): enter "refresh_token" or "client_credentials""#,
+        ),
+        (
+            oauth("grant = 'client_credentials'"),
+            "authentication.client_secret: enter the app's client secret: nobody else proves who signs in",
+        ),
+        (
+            oauth("grant = 'client_credentials'\nclient_secret = 'x'\ntoken_store = 'token.json'"),
+            "authentication.token_store: remove it: an app that signs in as itself keeps no token",
+        ),
+        (
+            basic("password = 'x'\ngrant = 'client_credentials'"),
+            r#"authentication.grant: remove it, or set method to "oauth": Basic has only a password"#,
+        ),
         (basic(""), "authentication.password: enter the password of the user who signs in"),
         (
             basic("password = 'x'\ntenant = 'contoso'"),
@@ -328,4 +348,35 @@ fn a_secret_among_the_keys_of_a_config_is_not_quoted() {
     let error = toml::from_str::<MailServerConfig>(&text).unwrap_err();
     assert!(error.to_string().contains("client_secret: remove this unknown key"), "{error}");
     assert!(!format!("{error} {error:?}").contains(SECRET), "{error}");
+}
+
+#[tokio::test]
+async fn an_app_that_signs_in_as_itself_sends_by_settings_alone() {
+    let tenant = FakeMicrosoft365::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let text = tenant.settings_toml(directory.path()).await.unwrap();
+    let tokens = directory.path().join("token.json");
+    std::fs::remove_file(&tokens).unwrap();
+    let text: String = text
+        .lines()
+        .filter(|line| !line.starts_with("token_store"))
+        .fold(String::new(), |text, line| text + line + "\n")
+        + "grant = 'client_credentials'\n";
+    let mailer = Mailer::from_settings(&settings(&text).relative_to(directory.path())).unwrap();
+    mailer.send_test().await.unwrap();
+    assert_eq!(tenant.exchange().message_count(), 1);
+    assert_eq!(tenant.entra().received()[0].parameter("grant_type"), "client_credentials");
+    assert!(!tokens.exists(), "an app that signs in as itself keeps no token");
+}
+
+#[test]
+fn an_app_signs_in_as_itself_to_one_tenant() {
+    let text = format!(
+        "{SERVER}[authentication]\ntenant = 'organizations'\nclient_id = '8f2c1d1e'\nclient_secret = '{SECRET}'\ngrant = 'client_credentials'\n"
+    );
+    let error = Mailer::from_settings(&settings(&text)).unwrap_err();
+    assert_eq!(
+        error.to_string().lines().nth(1).unwrap().trim_start(),
+        r#"authentication.tenant (given "organizations"): enter the tenant's id or domain: an app that signs in as itself does so in one tenant"#
+    );
 }

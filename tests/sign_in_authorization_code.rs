@@ -417,9 +417,9 @@ async fn a_sign_in_begun_at_one_server_is_never_finished_at_another() {
     let pending = begun.start().unwrap();
     let callback = first.approve(pending.url());
     let other = second.app().build().unwrap().authorization_code(redirect);
-    let error = other.finish(&pending, callback.as_str(), &MemoryStore::new()).await.unwrap_err();
+    let error = other.finish(&pending, callback.as_str(), MemoryStore::new()).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
     assert_eq!(error.to_string(), "the sign-in was begun with another client or server");
     assert_eq!(second.requests(), 0, "the code went nowhere");
-    begun.finish(&pending, callback.as_str(), &MemoryStore::new()).await.unwrap();
+    begun.finish(&pending, callback.as_str(), MemoryStore::new()).await.unwrap();
 }

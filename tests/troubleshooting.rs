@@ -143,11 +143,15 @@ async fn write_faults(page: &mut String) {
 
 /// What the settings add to the table: a bare refusal of a token is told by its likeliest reasons.
 async fn write_refused_token(page: &mut String) {
-    let failed = shown("wrong-account").await;
-    let mut part = String::new();
-    write_remedy(&mut part, failed.remedy().unwrap());
-    page.push_str("\nWith OAuth:\n");
-    page.push_str(&part.replace("alerts@contoso.com", "\\<username>"));
+    for (title, demo) in [("With OAuth", "wrong-account"), ("App-only", "app-only-not-registered")] {
+        let failed = shown(demo).await;
+        let mut part = String::new();
+        write_remedy(&mut part, failed.remedy().unwrap());
+        let part = part
+            .replace("alerts@contoso.com", "\\<username>")
+            .replace("svc-mail@contoso.com", "\\<username>");
+        write!(page, "\n{title}:\n{part}").unwrap();
+    }
 }
 
 #[tokio::test]
@@ -205,9 +209,15 @@ fn the_guide_has_the_scripts_that_the_crate_makes() {
 #[test]
 fn the_settings_of_the_guide_are_valid() {
     let guide = std::fs::read_to_string(path("docs/office365.md")).unwrap();
-    let (_, toml) = guide.split_once("```toml\n").unwrap();
-    let settings: Settings = toml::from_str(toml.split_once("```").unwrap().0).unwrap();
-    let problems = settings.resolve().unwrap_err();
-    let fields: Vec<_> = problems.problems().iter().map(ConfigProblem::field).collect();
-    assert_eq!(fields, ["authentication.client_secret"], "the variable is not set here: {problems}");
+    let blocks: Vec<_> =
+        guide.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
+    let [delegated, app_only] = blocks[..] else { panic!("{blocks:?}") };
+    // The second has only the table that differs.
+    let (server, _) = delegated.split_once("[authentication]").unwrap();
+    for text in [delegated.to_owned(), format!("{server}{app_only}")] {
+        let settings: Settings = toml::from_str(&text).unwrap();
+        let problems = settings.resolve().unwrap_err();
+        let fields: Vec<_> = problems.problems().iter().map(ConfigProblem::field).collect();
+        assert_eq!(fields, ["authentication.client_secret"], "the variable is not set here: {problems}");
+    }
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use smtp_oauth::testing::{FakeMicrosoft365, Fault, FaultPoint, TestAuthority, TokenFault};
-use smtp_oauth::{Authentication, Mailer, Office365Profile, RetryPolicy, token};
+use smtp_oauth::{Authentication, Mailer, Office365Profile, RetryPolicy};
 use tokio::net::TcpSocket;
 
 /// What can be shown: the name on the command line, what is wrong, and how it is staged.
@@ -134,10 +134,8 @@ pub enum SignIn {
     OAuth {
         client_secret: Option<String>,
     },
-    /// The app as itself; Exchange Online knows it as this account, if at all.
-    AppOnly {
-        known_as: String,
-    },
+    /// The app as itself, with its client secret: nobody has signed in.
+    AppOnly,
     Password(String),
 }
 
@@ -194,7 +192,9 @@ impl Stage {
             Staged::WrongSecret => entra.replace_client_secret("fak8Q~the-new-secret-of-the-fake"),
             Staged::WrongAccount => "alerts@contoso.com".clone_into(&mut entered.username),
             Staged::AppOnlyNotRegistered => {
-                entered.sign_in = SignIn::AppOnly { known_as: "nobody".to_owned() };
+                let refused = "535 5.7.3 Authentication unsuccessful [AM0PR01CA0001.eurprd01.prod.exchangelabs.com 2026-01-27T11:46:49.042Z 08DCA18218166FB4]";
+                exchange.inject(FaultPoint::Auth, Fault::reply(refused).always());
+                entered.sign_in = SignIn::AppOnly;
             }
             Staged::SendAsDenied => {
                 "alerts@contoso.com".clone_into(&mut entered.sender);
@@ -241,13 +241,7 @@ impl Stage {
                     client_secret.iter().fold(entra.app(), |app, secret| app.client_secret(secret.as_str()));
                 Authentication::oauth(app.build()?.refresh_token(entra.store()))
             }
-            SignIn::AppOnly { known_as } => {
-                let (tokens, account) = (entra.tokens(), known_as.clone());
-                Authentication::oauth(token::from_fn(move || {
-                    let token = tokens.issue_access_token(&account, Duration::from_secs(3600), 1800);
-                    async move { Ok(token.with_scopes(["https://outlook.office365.com/.default"])) }
-                }))
-            }
+            SignIn::AppOnly => Authentication::oauth(entra.app().build()?.client_credentials()),
             SignIn::Password(password) => Authentication::basic(password.as_str()),
         };
         let builder = Mailer::builder(profile?).authentication(authentication);

@@ -1,13 +1,14 @@
 //! From an error and the settings it happened with to a remedy: fills in addresses, narrows causes down. Decides no kind.
 
 use super::{Error, ErrorKind, Inner};
+use crate::authentication::Method;
 use crate::cause::{Finding, ReplyCause};
-use crate::config::{AuthenticationMethod, MailServerConfig};
+use crate::config::MailServerConfig;
 use crate::entra;
 use crate::office365::basic_authentication_retirement;
 use crate::remedy::{Advice, Blanks, Remedy, Who};
 use crate::smtp::Reply;
-use crate::token::TokenError;
+use crate::token::{TokenError, TokenNote};
 
 /// What is known of the settings when an error leaves the mailer. No secrets.
 #[derive(Clone, Debug)]
@@ -15,21 +16,41 @@ pub(crate) struct Circumstances {
     username: String,
     sender: String,
     host: String,
-    method: AuthenticationMethod,
+    signed_in: SignedIn,
+}
+
+/// Who asks to be let in, which decides what a bare refusal is likely to mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SignedIn {
+    /// An account, by OAuth; or whoever a provider of the program's own has tokens for.
+    Account,
+    /// The app as itself, by OAuth.
+    App,
+    Password,
+}
+
+impl SignedIn {
+    fn of(authentication: &Method) -> Self {
+        match authentication {
+            Method::OAuth(provider) if provider.notes().contains(&TokenNote::AppOnly) => Self::App,
+            Method::OAuth(_) => Self::Account,
+            Method::Basic(_) => Self::Password,
+        }
+    }
 }
 
 impl Circumstances {
     /// `sender` is the envelope's, for a message; else the configured one counts.
     pub(crate) fn new(
         config: &MailServerConfig,
-        method: AuthenticationMethod,
+        authentication: &Method,
         sender: Option<&lettre::Address>,
     ) -> Self {
         Self {
             username: config.username().to_owned(),
             sender: sender.unwrap_or(&config.sender().email).to_string(),
             host: config.host().to_owned(),
-            method,
+            signed_in: SignedIn::of(authentication),
         }
     }
 }
@@ -66,10 +87,11 @@ fn of_reply(
     known: Option<&Circumstances>,
     blanks: Blanks<'_>,
 ) -> Remedy {
-    let method = known.map(|known| known.method);
-    match (finding.cause, method) {
-        (ReplyCause::SignInRefused, Some(AuthenticationMethod::OAuth)) => TOKEN_REFUSED.fill(&blanks),
-        (ReplyCause::SignInRefused, Some(AuthenticationMethod::Basic)) => {
+    let signed_in = known.map(|known| known.signed_in);
+    match (finding.cause, signed_in) {
+        (ReplyCause::SignInRefused, Some(SignedIn::Account)) => TOKEN_REFUSED.fill(&blanks),
+        (ReplyCause::SignInRefused, Some(SignedIn::App)) => APP_REFUSED.fill(&blanks),
+        (ReplyCause::SignInRefused, Some(SignedIn::Password)) => {
             PASSWORD_REFUSED.fill(&blanks).step(basic_authentication_retirement())
         }
         (ReplyCause::SendAsDenied, _) => {
@@ -89,7 +111,7 @@ fn of_reply(
             }
             finding.advice.fill(&blanks)
         }
-        (cause, Some(AuthenticationMethod::Basic)) if is_about_passwords(cause) => {
+        (cause, Some(SignedIn::Password)) if is_about_passwords(cause) => {
             finding.advice.fill(&blanks).step(basic_authentication_retirement())
         }
         _ => finding.advice.fill(&blanks),
@@ -160,6 +182,19 @@ const TOKEN_REFUSED: Advice = Advice {
         "the token is for another service: request https://outlook.office.com/SMTP.Send (app-only: https://outlook.office365.com/.default), not a bare SMTP.Send or a Microsoft Graph scope",
         "app-only: Get-ServicePrincipal must list the app with the Object ID from Entra admin center > Enterprise applications > (the app), not the one from App registrations; else New-ServicePrincipal -AppId <client id> -ObjectId <that id>",
         "app-only: Add-MailboxPermission -Identity '{username}' -User <that id> -AccessRights FullAccess, then wait up to an hour",
+    ],
+    link: OAUTH,
+};
+/// The same for an app that signs in as itself: no account can be the wrong one.
+const APP_REFUSED: Advice = Advice {
+    who: Who::Operator,
+    summary: "Exchange Online refused the app's own access token for {username} and does not say why; the likeliest reasons come first.",
+    steps: &[
+        "Get-ServicePrincipal must list the app with the Object ID from Entra admin center > Enterprise applications > (the app), not the one from App registrations; else New-ServicePrincipal -AppId <client id> -ObjectId <that id>",
+        "Add-MailboxPermission -Identity '{username}' -User <that id> -AccessRights FullAccess, then wait up to an hour",
+        "App registrations > (the app) > API permissions: Office 365 Exchange Online > Application permissions > SMTP.SendAsApp must be there with admin consent, unless a role in Exchange replaces it",
+        "Authenticated SMTP is off: Set-CASMailbox -Identity '{username}' -SmtpClientAuthenticationDisabled $false",
+        "{username} is no mailbox in Exchange Online: enter the mailbox that mail is sent from as user name",
     ],
     link: OAUTH,
 };
@@ -249,11 +284,11 @@ mod tests {
 
     #[test]
     fn every_reply_of_the_tables_becomes_a_whole_remedy() {
-        let circumstances = |method| Circumstances {
+        let circumstances = |signed_in| Circumstances {
             username: "svc-mail@contoso.com".to_owned(),
             sender: "alerts@contoso.com".to_owned(),
             host: "smtp.office365.com".to_owned(),
-            method,
+            signed_in,
         };
         for (phase, reply) in cause::samples() {
             let bare = Error::from(Failure::new(phase, Cause::Refused(reply.clone())));
@@ -261,9 +296,9 @@ mod tests {
             let is_temporary = bare.cause().unwrap().is_temporary() || reply.is_transient();
             let is_retried = matches!(bare.disposition(), Disposition::Retry { .. });
             assert!(is_temporary || !is_retried, "{reply}: {bare:#}");
-            for method in [AuthenticationMethod::OAuth, AuthenticationMethod::Basic] {
+            for signed_in in [SignedIn::Account, SignedIn::App, SignedIn::Password] {
                 let error = Error::from(Failure::new(phase, Cause::Refused(reply.clone())));
-                let error = error.with_circumstances(circumstances(method));
+                let error = error.with_circumstances(circumstances(signed_in));
                 assert_eq!(error.kind(), bare.kind(), "{reply}");
                 let shown = format!("{error:#}");
                 for blank in ["<username>", "<sender>", "<host>", "{", "}"] {

@@ -378,7 +378,8 @@ impl Mailer {
 impl Inner {
     /// Adds to an error what its remedy needs to know.
     fn explained(&self, error: Error, sender: Option<&lettre::Address>) -> Error {
-        error.with_circumstances(Circumstances::new(&self.endpoint.config, self.method, sender))
+        let authentication = self.pool.authentication();
+        error.with_circumstances(Circumstances::new(&self.endpoint.config, authentication, sender))
     }
 
     fn deadline(&self) -> Moment {

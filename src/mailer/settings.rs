@@ -7,7 +7,7 @@ use crate::authentication::Authentication;
 use crate::clock::Clock;
 use crate::config::{ConfigError, ConfigProblem, MailProvider, MailServerConfig, Problems};
 use crate::entra::{App, AppBuilder, ClientSecret, Tenant};
-use crate::settings::{AuthenticationSettings, ResolvedSettings, Settings};
+use crate::settings::{AuthenticationSettings, Grant, ResolvedSettings, Settings};
 use crate::token::store::FileStore;
 
 /// How to sign in, as far as it is known before [`MailerBuilder::build`].
@@ -17,7 +17,8 @@ pub(super) enum SignIn {
     /// An app registration that waits for the clock and the TLS settings.
     App {
         app: Box<AppBuilder>,
-        store: PathBuf,
+        /// Where the refresh token is; none for an app that signs in as itself.
+        store: Option<PathBuf>,
     },
 }
 
@@ -40,6 +41,9 @@ impl SignIn {
                     .extend(found.map(|problem| ConfigProblem::new("authentication", problem.to_string())));
                 None
             }
+        };
+        let Some(path) = path else {
+            return app.map(|app| Authentication::oauth(app.client_credentials()));
         };
         let store = match FileStore::open(&path) {
             Ok(store) => Some(store.clock(clock.clone())),
@@ -68,11 +72,10 @@ impl MailerBuilder {
                 client_secret,
                 client_secret_expires,
                 authority,
+                grant,
                 token_store,
             } => {
-                let tenant = Tenant::parse(&tenant).map_err(|error| {
-                    ConfigProblem::new("authentication.tenant", error.to_string()).showing(tenant)
-                })?;
+                let tenant = parse_tenant(&tenant, grant)?;
                 let mut app = App::builder(tenant, client_id);
                 if let MailProvider::Exchange(cloud) = server.provider() {
                     app = app.cloud(cloud);
@@ -87,7 +90,11 @@ impl MailerBuilder {
                 if let Some(authority) = authority {
                     app = app.authority(authority);
                 }
-                SignIn::App { app: Box::new(app), store: token_store }
+                let store = match grant {
+                    Grant::RefreshToken => Some(token_store),
+                    Grant::ClientCredentials => None,
+                };
+                SignIn::App { app: Box::new(app), store }
             }
         };
         let mut builder = Mailer::builder(server);
@@ -115,4 +122,14 @@ impl Mailer {
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         MailerBuilder::from_settings(settings)?.build()
     }
+}
+
+fn parse_tenant(given: &str, grant: Grant) -> Result<Tenant, ConfigProblem> {
+    let problem = |mend: String| ConfigProblem::new("authentication.tenant", mend).showing(given);
+    let tenant = Tenant::parse(given).map_err(|error| problem(error.to_string()))?;
+    if grant == Grant::ClientCredentials && !tenant.is_single() {
+        let mend = "enter the tenant's id or domain: an app that signs in as itself does so in one tenant";
+        return Err(problem(mend.to_owned()));
+    }
+    Ok(tenant)
 }

@@ -46,7 +46,9 @@ impl TokenProvider for ClientCredentials {
     }
 
     fn notes(&self) -> Vec<TokenNote> {
-        self.client.notes(ClientCredentialsGrant::NAME)
+        let mut notes = self.client.notes(ClientCredentialsGrant::NAME);
+        notes.push(TokenNote::AppOnly);
+        notes
     }
 }
 

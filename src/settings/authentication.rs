@@ -12,9 +12,10 @@ use super::secret;
 use crate::config::{AuthenticationMethod, ConfigProblem, Keys};
 
 /// The keys of either method, which the other one refuses.
-const OAUTH_KEYS: [&str; 6] =
-    ["tenant", "client_id", "client_secret", "client_secret_expires", "authority", "token_store"];
+const OAUTH_KEYS: [&str; 7] =
+    ["tenant", "client_id", "client_secret", "client_secret_expires", "authority", "grant", "token_store"];
 const BASIC_KEYS: [&str; 1] = ["password"];
+const DEFAULT_STORE: &str = "token.json";
 
 /// How to sign in to the mail server; OAuth is preferred to Basic.
 ///
@@ -35,7 +36,9 @@ pub enum AuthenticationSettings {
         client_secret_expires: Option<Date>,
         /// Another sign-in host than the cloud's: HTTPS, or HTTP on this machine.
         authority: Option<Url>,
-        /// Where the refresh token is kept. Default: `token.json`.
+        /// What the app shows for a token. Default: [`Grant::RefreshToken`].
+        grant: Grant,
+        /// Where the refresh token is kept, for the grant that has one. Default: `token.json`.
         token_store: PathBuf,
     },
     /// User name and password.
@@ -46,6 +49,47 @@ pub enum AuthenticationSettings {
         /// The password of the user who signs in.
         password: SecretString,
     },
+}
+
+/// What an app shows for an access token: a person's sign-in, or only who it is itself.
+///
+/// ```
+/// use smtp_oauth::{AuthenticationSettings, Grant, Settings};
+///
+/// let settings: Settings = toml::from_str(r#"
+///     [server]
+///     username = "svc-mail@contoso.com"
+///
+///     [authentication]
+///     grant = "client_credentials"
+///     tenant = "contoso.onmicrosoft.com"
+///     client_id = "6731de76-14a6-49ae-97bc-6eba6914391e"
+///     client_secret = "made-up~for~this~page"
+/// "#)?;
+/// let AuthenticationSettings::OAuth { grant, .. } = settings.resolve()?.authentication else { unreachable!() };
+/// assert_eq!(grant, Grant::ClientCredentials);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Grant {
+    /// The refresh token of an account that has signed in once (RFC 6749 §6; `SMTP.Send`).
+    #[default]
+    RefreshToken,
+    /// The app's own credential: nobody signs in (RFC 6749 §4.4; `SMTP.SendAsApp`).
+    ClientCredentials,
+}
+
+impl Grant {
+    const ALL: [Self; 2] = [Self::RefreshToken, Self::ClientCredentials];
+
+    /// Returns the name used in settings, that of `grant_type` on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RefreshToken => "refresh_token",
+            Self::ClientCredentials => "client_credentials",
+        }
+    }
 }
 
 impl AuthenticationSettings {
@@ -102,19 +146,42 @@ fn read_oauth(keys: &mut Keys<'_>, directory: &Path) -> Option<AuthenticationSet
         let mend = "enter the secret's Value: this is a GUID, as its Secret ID is, which stands beside it in the portal";
         keys.problem(ConfigProblem::new("client_secret", mend));
     }
-    let mend = "enter the path of the file that keeps the refresh token";
-    let token_store = directory.join(keys.text("token_store", mend).unwrap_or("token.json"));
-    if keys.has("token_store") && token_store.file_name().is_none() {
-        keys.problem(ConfigProblem::new("token_store", mend));
-    }
+    let grant = read_grant(keys);
+    let token_store = if grant == Some(Grant::ClientCredentials) {
+        required(keys, "client_secret", "enter the app's client secret: nobody else proves who signs in");
+        keys.refuse("token_store", "remove it: an app that signs in as itself keeps no token");
+        directory.join(DEFAULT_STORE)
+    } else {
+        read_token_store(keys, directory)
+    };
     Some(AuthenticationSettings::OAuth {
         tenant: tenant?,
         client_id: client_id?,
         client_secret,
         client_secret_expires,
         authority,
+        grant: grant?,
         token_store,
     })
+}
+
+/// Reads the grant; `None` when it is none of them.
+fn read_grant(keys: &mut Keys<'_>) -> Option<Grant> {
+    if keys.has("grant") {
+        keys.choice("grant", &Grant::ALL.map(|grant| (grant.name(), grant)))
+    } else {
+        keys.value("grant");
+        Some(Grant::default())
+    }
+}
+
+fn read_token_store(keys: &mut Keys<'_>, directory: &Path) -> PathBuf {
+    let mend = "enter the path of the file that keeps the refresh token";
+    let token_store = directory.join(keys.text("token_store", mend).unwrap_or(DEFAULT_STORE));
+    if keys.has("token_store") && token_store.file_name().is_none() {
+        keys.problem(ConfigProblem::new("token_store", mend));
+    }
+    token_store
 }
 
 fn is_guid(text: &str) -> bool {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::{Deserialize, Deserializer};
 
-pub use authentication::AuthenticationSettings;
+pub use authentication::{AuthenticationSettings, Grant};
 
 use crate::config::{
     ConfigError, ConfigProblem, Draft, Keys, MailServerConfig, Problems, ServerBuilder, Table, Tls,
@@ -24,9 +24,10 @@ use crate::office365::Office365Profile;
 /// `refresh_margin`. Times are `"30s"`, `"5m"`, `"1h 30m"` or whole seconds.
 ///
 /// The table `authentication` has `method`: `"oauth"`, the default, with `tenant`, `client_id`, `client_secret`,
-/// `client_secret_expires` (a date), `authority` (a URL, for another sign-in host than the cloud's) and `token_store`
-/// (default: `token.json`); or `"basic"` with `password`. A secret is given by value, as `{ env = "NAME" }` or as
-/// `{ file = "/run/secrets/name" }`.
+/// `client_secret_expires` (a date), `authority` (a URL, for another sign-in host than the cloud's), `grant`
+/// (`"refresh_token"`, the default, or `"client_credentials"` for an app that signs in as itself, with a client secret)
+/// and `token_store` (for the refresh token; default: `token.json`); or `"basic"` with `password`. A secret is given by
+/// value, as `{ env = "NAME" }` or as `{ file = "/run/secrets/name" }`.
 ///
 /// Numbers and booleans may be texts, as they are in the environment. Deserialising fails only on what the format
 /// itself refuses; note that a format's own message may quote the line. Everything else is found by

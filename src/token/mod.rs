@@ -175,7 +175,7 @@ pub trait TokenProvider: fmt::Debug + Send + Sync {
 
     /// Says for a diagnosis where tokens come from and what about that will need attention; never a secret.
     ///
-    /// Default: nothing.
+    /// Asked too when an error leaves the mailer, for its remedy; must not wait. Default: nothing.
     fn notes(&self) -> Vec<TokenNote> {
         Vec::new()
     }
@@ -200,6 +200,8 @@ pub trait TokenProvider: fmt::Debug + Send + Sync {
 pub enum TokenNote {
     /// The account that has signed in, once the provider has read it: to be compared with the user name.
     Account(String),
+    /// The app signs in as itself, so there is no such account.
+    AppOnly,
     /// Something to know, such as where tokens come from.
     Fact(String),
     /// Something that works now and will not for long, such as a client secret about to expire.

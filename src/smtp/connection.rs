@@ -110,7 +110,7 @@ pub(crate) struct Connection {
     /// A transaction was begun and not brought to its end.
     pub(super) in_transaction: bool,
     /// The server has said that it closes.
-    closing: bool,
+    pub(super) closing: bool,
 }
 
 impl Connection {

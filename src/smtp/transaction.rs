@@ -215,9 +215,7 @@ impl Connection {
         if !replies.has_recipient() {
             // Whatever was said about the message, or not: it has nowhere to go.
             self.in_transaction = match verdict {
-                // RFC 5321 §3.8: the server closes after a good-bye, whatever it says to the commands behind.
-                _ if replies.is_closing() => true,
-                Ok(verdict) => verdict.code() == 421 || (replies.mail.is_positive() && !self.reset().await),
+                Ok(_) => replies.mail.is_positive() && !self.reset().await,
                 Err(_) => true,
             };
             return Err(replies.refusal());
@@ -329,12 +327,12 @@ impl Connection {
     /// Brings the connection back to where MAIL may follow, and says what was refused.
     async fn abandon(&mut self, replies: EnvelopeReplies) -> Undelivered {
         let restored = match replies.data.as_ref().map(Reply::code) {
-            _ if replies.is_closing() => false,
+            _ if self.closing => false,
             // RFC 2920 §3.1: a server may say 354 although it has no recipient; it then gets an empty message.
             Some(354) => {
                 let limit = self.endpoint.config.timeouts().final_reply();
                 let refused = self.command(Phase::Body, b".\r\n", limit).await;
-                refused.is_ok_and(|reply| !reply.is_positive() && reply.code() != 421)
+                refused.is_ok_and(|reply| !reply.is_positive())
             }
             Some(code) if code < 400 => {
                 let failure = Failure::new(Phase::Data, Cause::Protocol(ReplyFault::Unexpected(code)));
@@ -348,6 +346,9 @@ impl Connection {
     }
 
     pub(super) async fn reset(&mut self) -> bool {
+        if self.closing {
+            return false;
+        }
         let limit = self.endpoint.config.timeouts().envelope().min(RESET);
         self.command(Phase::Reset, b"RSET\r\n", limit).await.is_ok_and(|reply| reply.is_positive())
     }

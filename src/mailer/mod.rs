@@ -141,7 +141,7 @@ impl MailerBuilder {
         let Self { config, authentication, clock, retry, shared_limits } = self;
         let mut problems = Problems::default();
         let authentication = match authentication {
-            Some(sign_in) => sign_in.complete(&config, &clock, &mut problems),
+            Some(sign_in) => sign_in.complete(&clock, &mut problems),
             None => {
                 let mend = "say how to sign in: `Authentication::oauth` or `Authentication::basic`";
                 problems.push(ConfigProblem::new("authentication", mend));

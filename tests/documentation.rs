@@ -48,10 +48,9 @@ fn every_page_is_a_guide_in_rustdoc() {
 fn links_between_pages_hold_in_the_repository_and_in_rustdoc() {
     for (path, text) in pages() {
         assert!(!text.contains("](docs/"), "{path}: use [text][label] and a definition at the end");
-        let inline = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
-        for target in inline.filter(|target| target.ends_with(".md")) {
-            panic!("{path}: write the link to {target} as [text][label], with its definition at the end");
-        }
+        let mut inline = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+        let page = inline.find(|target| target.ends_with(".md"));
+        assert_eq!(page, None, "{path}: write [text][label], with its definition at the end");
         let file = if path == "README.md" { "src/lib.rs" } else { "src/guide.rs" };
         for (label, target) in definitions(&text) {
             if target.contains("://") {

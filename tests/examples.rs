@@ -249,16 +249,19 @@ async fn send_leaves_a_complete_message_as_it_is() {
 async fn send_says_who_was_refused_and_what_to_do() {
     let stage = Stage::start().await;
     stage.tenant.exchange().refuse_recipient("gone@example.com", GONE);
-    let end =
-        stage.send(&["--to", "gone@example.com", "--to", "reader@example.com", "--text", "Hello"]).await;
+    stage.tenant.exchange().refuse_recipient("left@example.com", GONE);
+    let recipients = ["--to", "gone@example.com", "--cc", "left@example.com", "--to", "reader@example.com"];
+    let end = stage.send(&[&recipients[..], &["--text", "Hello"]].concat()).await;
     assert_eq!(end.code, Some(1), "{end:?}");
+    let advice = "check the recipient's address, letter by letter";
+    assert_eq!(end.stdout.matches(advice).count(), 1, "the same advice once: {end:?}");
     assert_contains(
         &end.stdout,
         &[
             "accepted: reader@example.com\n",
             "refused:  gone@example.com: 550 5.1.10",
-            "check the recipient's address, letter by letter",
-            "To send it again to those only: --to gone@example.com\n",
+            "refused:  left@example.com: 550 5.1.10",
+            "To send it again to those only: --to gone@example.com --to left@example.com\n",
         ],
     );
     assert_eq!(stage.received(), ["reader@example.com"]);

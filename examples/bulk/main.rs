@@ -5,13 +5,15 @@
 //! `list.csv.not-sent.csv`, and `bulk --recipients list.csv.not-sent.csv …` sends to those only. Ctrl-C finishes what is
 //! under way, a second one does not. The mailer keeps to the mailbox's sending limits: 30 a minute on Exchange Online.
 
+mod demo;
 mod progress;
 mod recipients;
 
 use std::cell::Cell;
 use std::error::Error as StdError;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -22,10 +24,7 @@ use progress::{Progress, conclude};
 use recipients::{Recipient, State};
 use smtp_oauth::lettre::Message;
 use smtp_oauth::lettre::message::Mailbox;
-use smtp_oauth::testing::{FakeMicrosoft365, Fault, FaultPoint};
-use smtp_oauth::{
-    Authentication, Disposition, Error, ErrorKind, Mailer, SendingLimits, Settings, Submission,
-};
+use smtp_oauth::{Disposition, Error, ErrorKind, Mailer, Settings, Submission};
 
 /// `EX_TEMPFAIL` of sysexits.h: another run may send the rest.
 const TRY_LATER: u8 = 75;
@@ -62,6 +61,20 @@ struct Job {
     letter: Letter,
     recipients: Vec<Recipient>,
     report: PathBuf,
+    interrupts: Interrupts,
+}
+
+/// Hears every Ctrl-C from now on, where `tokio::signal::ctrl_c` hears one.
+#[cfg(unix)]
+use tokio::signal::unix::Signal as Interrupts;
+#[cfg(windows)]
+use tokio::signal::windows::CtrlC as Interrupts;
+
+fn interrupts() -> io::Result<Interrupts> {
+    #[cfg(unix)]
+    return tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt());
+    #[cfg(windows)]
+    return tokio::signal::windows::ctrl_c();
 }
 
 #[derive(Clone)]
@@ -74,7 +87,7 @@ struct Letter {
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut arguments = Arguments::parse();
-    let demo = if arguments.demo { Some(demo(&mut arguments).await) } else { None };
+    let demo = if arguments.demo { Some(demo::stage(&mut arguments).await) } else { None };
     let mailer = match &demo {
         Some((mailer, ..)) => Ok(mailer.clone()),
         None => from_settings(),
@@ -92,28 +105,6 @@ async fn main() -> ExitCode {
         print!("Demo: the report says\n{}", std::fs::read_to_string(&job.report).unwrap_or_default());
     }
     ExitCode::from(code)
-}
-
-async fn demo(arguments: &mut Arguments) -> (Mailer, FakeMicrosoft365, tempfile::TempDir) {
-    let tenant = FakeMicrosoft365::start().await;
-    eprintln!("Demo: a fake of Exchange Online listens on port {}.", tenant.exchange().port());
-    tenant.exchange().refuse_recipient("reader7@example.com", "550 5.1.10 RESOLVER.ADR.RecipientNotFound");
-    let lost = Fault::Close.once().after(20);
-    tenant.exchange().inject(FaultPoint::Body, lost);
-    let directory = tempfile::tempdir().expect("a directory for the demo");
-    let list: String =
-        (1..=60).map(|number| format!("reader{number}@example.com,Reader {number}\n")).collect();
-    let (path, text) = (directory.path().join("list.csv"), directory.path().join("letter.txt"));
-    std::fs::write(&path, format!("address,name\n{list}")).expect("a list for the demo");
-    std::fs::write(&text, "Dear {name},\n\nthe disk is almost full.\n").expect("a text for the demo");
-    arguments.recipients.get_or_insert(path);
-    arguments.text_file.get_or_insert(text);
-    // A demo of a minute or two would show nothing more.
-    let server = tenant.server().limits(SendingLimits::new()).build().expect("the fakes' own settings");
-    let tokens =
-        tenant.entra().app().build().expect("the fake's own app").refresh_token(tenant.entra().store());
-    let mailer = Mailer::builder(server).authentication(Authentication::oauth(tokens)).build();
-    (mailer.expect("the fakes' own settings"), tenant, directory)
 }
 
 fn from_settings() -> Result<Mailer, Box<dyn StdError>> {
@@ -150,11 +141,12 @@ fn prepare(arguments: &Arguments, mailer: Result<Mailer, Box<dyn StdError>>) -> 
             .push(format!("{path} is of an earlier run: send to those (--recipients {path}), or remove it"));
     }
     let Some(mailer) = mailer.filter(|_| problems.is_empty()) else { return Err(problems) };
+    let interrupts = interrupts().map_err(|error| vec![format!("Ctrl-C cannot be heard: {error}")])?;
     // Should the power fail, this is what is known, and another run sends to nobody twice.
     recipients::write(&report, &recipients, Some(State::MaybeSent))
         .map_err(|error| vec![format!("--report: cannot write {}: {error}", report.display())])?;
     let letter = Letter { from: mailer.config().sender().clone(), subject, text };
-    Ok(Job { mailer, letter, recipients, report })
+    Ok(Job { mailer, letter, recipients, report, interrupts })
 }
 
 impl Letter {
@@ -185,10 +177,10 @@ impl Stream for Messages {
 }
 
 async fn run(job: &mut Job) -> u8 {
-    let Job { mailer, letter, recipients, report } = job;
+    let Job { mailer, letter, recipients, report, interrupts } = job;
     let mut open: Vec<_> = recipients.iter_mut().filter(|it| it.state != State::MaybeSent).collect();
     let progress = Progress::new(open.len());
-    let end = send(mailer, letter.clone(), &mut open, &progress).await;
+    let end = send(mailer, letter.clone(), &mut open, interrupts, &progress).await;
     let code = conclude(recipients, report, &progress);
     // Somebody must do something first, whatever else could be tried later.
     if end == End::Faulty { 1 } else { code }
@@ -203,18 +195,21 @@ enum End {
 }
 
 /// Notes of each recipient what became of the message.
-async fn send(mailer: &Mailer, letter: Letter, open: &mut [&mut Recipient], progress: &Progress) -> End {
+async fn send(
+    mailer: &Mailer,
+    letter: Letter,
+    open: &mut [&mut Recipient],
+    interrupts: &mut Interrupts,
+    progress: &Progress,
+) -> End {
     let taken = Rc::<Cell<usize>>::default();
     let to = open.iter().map(|recipient| recipient.mailbox.clone()).collect();
     let mut batch = mailer.submit_all(Messages { letter, to, taken: taken.clone() });
     let mut is_known = vec![false; open.len()];
-    let mut interrupt = pin!(tokio::signal::ctrl_c());
     let mut end = End::Complete;
     loop {
         tokio::select! {
-            biased; // From the start on: before it is first polled, Ctrl-C ends the process.
-            _ = &mut interrupt => {
-                interrupt.set(tokio::signal::ctrl_c());
+            _ = interrupts.recv() => {
                 if end != End::Complete {
                     break;
                 }

@@ -13,7 +13,7 @@ pub struct Progress(ProgressBar);
 
 impl Progress {
     pub fn new(count: usize) -> Self {
-        let style = ProgressStyle::with_template("{wide_bar} {pos} of {len}, {per_sec}, {eta} left");
+        let style = ProgressStyle::with_template("{wide_bar} {pos} of {len}, {msg}, {eta} left");
         Self(ProgressBar::new(count as u64).with_style(style.expect("a valid template")))
     }
 
@@ -29,9 +29,11 @@ impl Progress {
         }
         self.0.inc(1);
         let (done, count) = (self.0.position(), self.0.length().unwrap_or_default());
+        let rate = format!("{:.1} a second", self.rate(done));
         if self.0.is_hidden() && (done % count.div_ceil(10) == 0 || done == count) {
-            eprintln!("{done} of {count}, {:.1} a second", self.rate(done));
+            eprintln!("{done} of {count}, {rate}");
         }
+        self.0.set_message(rate);
     }
 
     fn rate(&self, messages: u64) -> f64 {

@@ -6,6 +6,7 @@
 
 mod message;
 
+use std::collections::HashSet;
 use std::error::Error as StdError;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -183,16 +184,18 @@ fn report(submission: &Submission) -> (String, u8) {
 }
 
 fn list(text: &mut String, refused: &[Refusal]) {
+    let mut said = HashSet::new();
     for refusal in refused {
         let later = matches!(refusal.disposition(), Disposition::Retry { .. });
         let _ = writeln!(text, "refused:  {refusal}{}", if later { " (may be accepted later)" } else { "" });
-        if let Some(remedy) = refusal.remedy() {
+        // The same advice once, however many it is for.
+        if let Some(remedy) = refusal.remedy().filter(|remedy| said.insert(remedy.summary().to_owned())) {
             let _ = writeln!(text, "  {}", remedy.to_string().replace('\n', "\n  "));
         }
     }
 }
 
-/// Says why nobody was accepted; the remedy once for each recipient, or once for all.
+/// Says why nobody was accepted.
 fn explain(error: &Error) -> (String, u8) {
     let mut text = String::new();
     if error.refused().is_empty() {

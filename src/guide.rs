@@ -7,6 +7,7 @@ macro_rules! links {
          [testing]: crate::guide::testing\n\
          [migrating-from-lettre]: crate::guide::migrating_from_lettre\n\
          [troubleshooting]: crate::guide::troubleshooting\n\
+         [security]: crate::guide::security\n\
          [design]: crate::guide::design\n\n"
     };
 }
@@ -23,4 +24,5 @@ guide!(office365, "office365.md");
 guide!(testing, "testing.md");
 guide!(migrating_from_lettre, "migrating-from-lettre.md");
 guide!(troubleshooting, "troubleshooting.md");
+guide!(security, "security.md");
 guide!(design, "design.md");

@@ -2,6 +2,7 @@
 //! [testing]: crate::guide::testing
 //! [migrating-from-lettre]: crate::guide::migrating_from_lettre
 //! [troubleshooting]: crate::guide::troubleshooting
+//! [security]: crate::guide::security
 //! [design]: crate::guide::design
 //!
 #![doc = include_str!("../README.md")]

@@ -38,7 +38,7 @@ fn every_page_is_a_guide_in_rustdoc() {
     let guide = fs::read_to_string("src/guide.rs").unwrap();
     for (path, _) in pages() {
         let page = path.trim_start_matches("docs/");
-        if !matches!(page, "README.md" | "SECURITY.md") {
+        if page != "README.md" {
             assert!(guide.contains(&format!("\"{page}\"")), "{page} is missing in src/guide.rs");
         }
     }
@@ -60,5 +60,18 @@ fn links_between_pages_hold_in_the_repository_and_in_rustdoc() {
             assert!(base.join(target).is_file(), "{path}: {target} does not exist");
             assert!(rustdoc_labels(file).contains(label), "{file} does not tell rustdoc of [{label}]");
         }
+    }
+}
+
+#[test]
+fn every_proof_in_the_threat_model_is_a_test() {
+    let text = fs::read_to_string("docs/security.md").unwrap();
+    let proofs: Vec<_> =
+        text.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")).collect();
+    assert!(proofs.len() > 30, "{proofs:?}");
+    for (file, test) in proofs {
+        let path = if file.starts_with("src/") { file.to_owned() } else { format!("tests/{file}.rs") };
+        let source = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert!(source.contains(&format!("fn {test}(")), "{path} has no test {test}");
     }
 }

@@ -64,7 +64,10 @@ pub use outcome::{Disposition, Refusal, Submission};
 pub use pool::PoolStatus;
 pub use remedy::{Remedy, Who};
 pub use retry::RetryPolicy;
-pub use settings::{AuthenticationSettings, Grant, ResolvedSettings, Settings};
+pub use settings::{
+    AuthenticationSettings, ClientCredential, Grant, ResolvedSettings, Settings, SharedLimitsSettings,
+    TokenStoreSettings,
+};
 pub use smtp::{Dsn, EnhancedStatusCode, Notify, Phase, RecipientPolicy, Reply, ReturnContent};
 pub use tls::{TlsError, TlsSettings, TlsVersion};
 #[cfg(feature = "keyring")]

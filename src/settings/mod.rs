@@ -3,6 +3,8 @@
 mod app;
 mod authentication;
 mod credential;
+#[cfg(feature = "schemars")]
+mod schema;
 mod secret;
 mod shared_limits;
 mod token_store;

@@ -1,4 +1,5 @@
 //! [office365]: crate::guide::office365
+//! [settings]: crate::guide::settings
 //! [testing]: crate::guide::testing
 //! [migrating-from-lettre]: crate::guide::migrating_from_lettre
 //! [troubleshooting]: crate::guide::troubleshooting
@@ -73,7 +74,10 @@ pub use outcome::{Disposition, Refusal, Submission};
 pub use pool::PoolStatus;
 pub use remedy::{Remedy, Who};
 pub use retry::RetryPolicy;
-pub use settings::{AuthenticationSettings, Grant, ResolvedSettings, Settings};
+pub use settings::{
+    AuthenticationSettings, ClientCredential, Grant, ResolvedSettings, Settings, SharedLimitsSettings,
+    TokenStoreSettings,
+};
 pub use smtp::{Dsn, EnhancedStatusCode, Notify, Phase, RecipientPolicy, Reply, ReturnContent};
 pub use tls::{TlsError, TlsSettings, TlsVersion};
 #[cfg(feature = "keyring")]

@@ -27,4 +27,5 @@ pub(crate) use aadsts::known as known_codes;
 pub(crate) use remedy::remedy_for;
 pub use secret::ClientSecret;
 pub use setup::{SendingRight, setup_script};
+pub(crate) use tenant::is_guid;
 pub use tenant::{Tenant, TenantError};

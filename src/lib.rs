@@ -68,7 +68,10 @@ pub use error::{Error, ErrorKind};
 #[cfg(feature = "redis")]
 pub use limits::RedisLimits;
 pub use limits::{Reservation, ReserveFuture, SharedLimits, SharedLimitsError};
-pub use mailer::{Batch, BatchProgress, IntoSubmission, Mailer, MailerBuilder, SubmitOptions};
+pub use mailer::{
+    Batch, BatchProgress, IntoSubmission, Mailer, MailerBuilder, Mailers, MailersBuilder, MailersStatus,
+    SubmitOptions,
+};
 pub use office365::{Office365Profile, basic_authentication_retirement};
 pub use outcome::{Disposition, Refusal, Submission};
 pub use pool::PoolStatus;

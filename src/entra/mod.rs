@@ -3,6 +3,8 @@
 mod aadsts;
 mod account;
 mod app;
+#[cfg(feature = "azure")]
+mod azure;
 mod consent;
 mod error;
 mod graph;
@@ -16,6 +18,8 @@ mod tenant;
 pub use crate::oauth::{AccountMismatch, MissingScope};
 pub use account::Account;
 pub use app::{App, AppBuilder};
+#[cfg(feature = "azure")]
+pub use azure::AzureCredential;
 pub use consent::{AdminConsent, ConsentTenantError};
 pub use error::{AppError, AppProblem};
 pub use graph::GraphUser;

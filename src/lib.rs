@@ -27,6 +27,7 @@ mod error;
 mod limits;
 mod mailer;
 pub mod oauth;
+mod observe;
 mod office365;
 mod outcome;
 mod pool;

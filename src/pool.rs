@@ -15,6 +15,8 @@ use crate::authentication::{Authentication, Method};
 use crate::cause::{self, ReplyCause};
 use crate::clock::{Clock, Moment};
 use crate::error::Error;
+use crate::observe;
+use crate::observe::connection::{Close, Tally};
 use crate::smtp::connection::{Connection, Endpoint};
 use crate::smtp::failure::{Cause, Failure};
 use crate::smtp::sasl::Credentials;
@@ -53,6 +55,7 @@ struct Idle {
 #[derive(Debug)]
 struct Parked {
     connection: Connection,
+    tally: Tally,
     since: Moment,
     opened: Moment,
     messages: u32,
@@ -63,6 +66,7 @@ struct Parked {
 pub(crate) struct Checkout {
     pub(crate) connection: Connection,
     pub(crate) origin: Origin,
+    tally: Tally,
     opened: Moment,
     messages: u32,
     permit: OwnedSemaphorePermit,
@@ -91,6 +95,14 @@ pub struct PoolStatus {
     pub waiting: usize,
     /// The most connections that may be open at once.
     pub most: usize,
+}
+
+impl Checkout {
+    /// Says good-bye to a connection that was opened for a check.
+    pub(crate) async fn quit(self) {
+        self.tally.close(Close::Checked);
+        self.connection.quit().await;
+    }
 }
 
 impl Pool {
@@ -129,22 +141,31 @@ impl Pool {
     /// # Cancellation
     /// A dropped future, and a dropped turn, let in the next.
     pub(crate) async fn turn(&self, deadline: Moment) -> Result<Turn, Error> {
-        self.permit(deadline).await.map(Turn)
+        let Endpoint { clock, server, .. } = &self.0.endpoint;
+        let turn = observe::connection::Turn::begin(clock, server);
+        turn.wait(self.permit(deadline), |error| error.kind().name()).await.map(Turn)
     }
 
     /// Hands out an idle connection, or opens one.
     ///
     /// # Cancellation
     /// A dropped future gives back what it has taken and closes what it has opened.
-    pub(crate) async fn checkout(&self, Turn(permit): Turn, deadline: Moment) -> Result<Checkout, Error> {
-        while let Some(Parked { mut connection, opened, messages, since }) = self.pop_idle() {
+    pub(crate) async fn checkout(&self, turn: Turn, deadline: Moment) -> Result<Checkout, Error> {
+        let span = observe::connection::checkout();
+        span.watch(self.idle_or_new(turn, deadline), |error| error.kind().name()).await
+    }
+
+    async fn idle_or_new(&self, Turn(permit): Turn, deadline: Moment) -> Result<Checkout, Error> {
+        while let Some(Parked { mut connection, mut tally, opened, messages, since }) = self.pop_idle() {
             connection.set_deadline(deadline);
             if self.0.endpoint.clock.moment().since(since) > DOUBTFUL {
                 connection.set_doubtful();
             }
             if connection.is_alive().await {
-                return Ok(Checkout { connection, origin: Origin::Reused, opened, messages, permit });
+                tally.reuse();
+                return Ok(Checkout { connection, origin: Origin::Reused, tally, opened, messages, permit });
             }
+            tally.close(Close::Gone);
         }
         self.open_checkout(permit, deadline).await
     }
@@ -153,31 +174,39 @@ impl Pool {
     pub(crate) async fn checkout_new(&self, deadline: Moment) -> Result<Checkout, Error> {
         let permit = self.permit(deadline).await?;
         // Make room: idle connections count towards the server's limit too.
-        drop(self.pop_idle());
+        if let Some(parked) = self.pop_idle() {
+            parked.tally.close(Close::Replaced);
+        }
         self.open_checkout(permit, deadline).await
     }
 
     async fn open_checkout(&self, permit: OwnedSemaphorePermit, deadline: Moment) -> Result<Checkout, Error> {
-        let connection = self.open(deadline).await?;
-        let opened = self.0.endpoint.clock.moment();
-        Ok(Checkout { connection, origin: Origin::Opened, opened, messages: 0, permit })
+        let Endpoint { clock, server, .. } = &self.0.endpoint;
+        let connection = self.open(deadline).await.inspect_err(|error| {
+            observe::connection::open_failed(server, error.kind().name());
+        })?;
+        let (tally, opened) = (Tally::opened(server), clock.moment());
+        Ok(Checkout { connection, origin: Origin::Opened, tally, opened, messages: 0, permit })
     }
 
     /// Takes a connection back after a message, if it can carry another.
     pub(crate) fn park(&self, checkout: Checkout) {
-        let Checkout { connection, permit, opened, messages, origin: _ } = checkout;
+        let Checkout { connection, tally, permit, opened, messages, origin: _ } = checkout;
         let since = self.0.endpoint.clock.moment();
-        let parked = Parked { connection, since, opened, messages: messages.saturating_add(1) };
+        let mut parked = Parked { connection, tally, since, opened, messages: messages.saturating_add(1) };
         if !parked.connection.is_clean() {
+            parked.tally.close(Close::Unclean);
             return;
         }
         let mut idle = self.idle();
         // Read under the lock, so that `close` finds whatever is put in before it.
-        if self.is_closed() || !self.is_fresh(&parked, since) {
+        let closed = self.is_closed().then_some(Close::MailerClosed);
+        if let Some(reason) = closed.or_else(|| self.overstay(&parked, since)) {
             drop(idle);
-            retire(parked.connection, permit);
+            retire(parked, reason, permit);
             return;
         }
+        parked.tally.park();
         let ends = self.ends(&parked);
         idle.parked.push_back(parked);
         let sleeps_too_long = idle.wakes.is_some_and(|wakes| ends < wakes);
@@ -199,8 +228,9 @@ impl Pool {
         closed.send_replace(true);
         let drained = async {
             let idle = std::mem::take(&mut self.idle().parked);
-            for parked in idle {
-                parked.connection.quit().await;
+            for Parked { connection, tally, .. } in idle {
+                connection.quit().await;
+                tally.close(Close::MailerClosed);
             }
             // Nobody waits for one any more, so this is all that are in use.
             let _all = permits.acquire_many(u32::try_from(*most).unwrap_or(u32::MAX)).await;
@@ -249,12 +279,14 @@ impl Pool {
     fn retire_expired(&self, idle: &mut Idle, now: Moment) {
         let (kept, expired) = std::mem::take(&mut idle.parked)
             .into_iter()
-            .partition::<Vec<_>, _>(|parked| self.is_fresh(parked, now));
+            .partition::<Vec<_>, _>(|parked| self.overstay(parked, now).is_none());
         idle.parked = kept.into();
         for parked in expired {
+            let reason = self.overstay(&parked, now).unwrap_or(Close::Idle);
             // Without a permit there is no time for a good-bye: somebody else needs the connection's place at once.
-            if let Ok(permit) = self.0.permits.clone().try_acquire_owned() {
-                retire(parked.connection, permit);
+            match self.0.permits.clone().try_acquire_owned() {
+                Ok(permit) => retire(parked, reason, permit),
+                Err(_) => parked.tally.close(reason),
             }
         }
     }
@@ -278,11 +310,16 @@ impl Pool {
         parked.since.after(reuse.idle()).min(parked.opened.after(reuse.age()))
     }
 
-    fn is_fresh(&self, parked: &Parked, now: Moment) -> bool {
+    /// Says why a connection must not be used any more.
+    fn overstay(&self, parked: &Parked, now: Moment) -> Option<Close> {
         let reuse = self.0.endpoint.config.reuse();
-        now.since(parked.since) < reuse.idle()
-            && now.since(parked.opened) < reuse.age()
-            && reuse.messages().is_none_or(|most| parked.messages < most.get())
+        if now.since(parked.since) >= reuse.idle() {
+            return Some(Close::Idle);
+        }
+        if now.since(parked.opened) >= reuse.age() {
+            return Some(Close::Age);
+        }
+        reuse.messages().is_some_and(|most| parked.messages >= most.get()).then_some(Close::Messages)
     }
 
     fn idle(&self) -> MutexGuard<'_, Idle> {
@@ -306,6 +343,7 @@ impl Pool {
                 match connection.authenticate(username, self.bearer(&token)).await {
                     Ok(()) => Ok(connection),
                     Err(failure) if is_token_refused(&failure) => {
+                        observe::connection::token_refused(&endpoint.server);
                         // Its place is needed: a server that allows three connections counts this one until QUIT.
                         connection.quit().await;
                         self.open_with_another_token(&token, failure, deadline).await
@@ -343,8 +381,11 @@ impl Pool {
         if let Some(rejected) = rejected {
             request = request.with_rejected(rejected);
         }
-        let token = self.0.endpoint.clock.until(deadline, provider.token(request)).await;
-        Ok(token.map_err(|_| self.overdue(Phase::Token))??)
+        let asking = async {
+            let token = self.0.endpoint.clock.until(deadline, provider.token(request)).await;
+            Ok(token.map_err(|_| self.overdue(Phase::Token))??)
+        };
+        observe::token::wait(rejected.is_some()).watch(asking, |error: &Error| error.kind().name()).await
     }
 
     fn overdue(&self, phase: Phase) -> Error {
@@ -358,7 +399,8 @@ impl Pool {
 }
 
 /// Says QUIT and closes; the server counts the connection until it has heard that, and so does the pool.
-fn retire(connection: Connection, permit: OwnedSemaphorePermit) {
+fn retire(Parked { connection, tally, .. }: Parked, reason: Close, permit: OwnedSemaphorePermit) {
+    tally.close(reason);
     tokio::spawn(async move {
         connection.quit().await;
         drop(permit);

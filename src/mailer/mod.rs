@@ -2,6 +2,7 @@
 
 mod batch;
 mod delivery;
+mod observed;
 mod settings;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::config::{
 };
 use crate::error::{Circumstances, Error};
 use crate::limits::{Limiter, SharedLimits};
+use crate::observe;
 use crate::office365::basic_authentication_retirement;
 use crate::outcome::Submission;
 use crate::pool::{Pool, PoolStatus};
@@ -169,6 +171,7 @@ impl MailerBuilder {
         if let Some(shared) = shared_limits {
             limiter = limiter.shared(shared, config.username());
         }
+        observe::describe();
         let endpoint = Endpoint::new(config, tls, clock);
         let pool = Pool::new(endpoint.clone(), authentication);
         Ok(Mailer(Arc::new(Inner { endpoint, pool, method, limiter, retry })))
@@ -243,8 +246,13 @@ impl Mailer {
         message: &[u8],
         options: &SubmitOptions,
     ) -> Result<Submission, Error> {
-        let result = self.0.deliver(envelope, message, options).await;
-        result.map_err(|error| self.0.explained(error, envelope.from()))
+        let Endpoint { clock, server, .. } = &self.0.endpoint;
+        let observed =
+            observe::submission::Submission::begin(clock, server, envelope.to().len(), message.len());
+        let result = observed.run(self.0.deliver(envelope, message, options)).await;
+        let result = result.map_err(|error| self.0.explained(error, envelope.from()));
+        observed::conclude(observed, &result);
+        result
     }
 
     /// Returns what works now and needs the administrator's attention all the same, in sentences.
@@ -328,7 +336,7 @@ impl Mailer {
     pub async fn verify(&self) -> Result<(), Error> {
         let checkout = self.0.pool.checkout_new(self.0.deadline()).await;
         let checkout = checkout.map_err(|error| self.0.explained(error, None))?;
-        checkout.connection.quit().await;
+        checkout.quit().await;
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use super::phase::Phase;
 use super::reply::{self, Reply};
 use super::sasl::{self, Credentials, Line, Mechanism};
 use crate::config::InitialResponse;
+use crate::observe;
 
 /// RFC 4954 §4: an AUTH line, with its CRLF, that is longer must send the response on a line of its own.
 const LONGEST_AUTH_LINE: usize = 512;
@@ -33,8 +34,11 @@ impl Connection {
             return Err(Failure::new(Phase::Auth, Cause::MechanismMissing { wanted, offered }));
         };
         let responses = sasl::responses(mechanism, username, credentials);
-        match self.exchange(mechanism, &responses).await {
+        let started = self.endpoint.clock.moment();
+        let span = observe::connection::auth(mechanism.name(), username);
+        match span.watch(self.exchange(mechanism, &responses), Failure::name).await {
             Ok(()) => {
+                self.endpoint.note(Phase::Auth, started);
                 self.secrets = responses;
                 self.secrets.push(credentials.secret());
                 Ok(())

@@ -143,7 +143,8 @@ impl Pool {
     pub(crate) async fn turn(&self, deadline: Moment) -> Result<Turn, Error> {
         let Endpoint { clock, server, .. } = &self.0.endpoint;
         let turn = observe::connection::Turn::begin(clock, server);
-        turn.wait(self.permit(deadline), |error| error.kind().name()).await.map(Turn)
+        let permit = turn.run(self.permit(deadline)).await;
+        turn.end(permit, |error| error.kind().name()).map(Turn)
     }
 
     /// Hands out an idle connection, or opens one.
@@ -152,7 +153,7 @@ impl Pool {
     /// A dropped future gives back what it has taken and closes what it has opened.
     pub(crate) async fn checkout(&self, turn: Turn, deadline: Moment) -> Result<Checkout, Error> {
         let span = observe::connection::checkout();
-        span.watch(self.idle_or_new(turn, deadline), |error| error.kind().name()).await
+        span.note(span.run(self.idle_or_new(turn, deadline)).await, |error| error.kind().name())
     }
 
     async fn idle_or_new(&self, Turn(permit): Turn, deadline: Moment) -> Result<Checkout, Error> {
@@ -385,7 +386,8 @@ impl Pool {
             let token = self.0.endpoint.clock.until(deadline, provider.token(request)).await;
             Ok(token.map_err(|_| self.overdue(Phase::Token))??)
         };
-        observe::token::wait(rejected.is_some()).watch(asking, |error: &Error| error.kind().name()).await
+        let span = observe::token::wait(rejected.is_some());
+        span.note(span.run(asking).await, |error: &Error| error.kind().name())
     }
 
     fn overdue(&self, phase: Phase) -> Error {

@@ -99,7 +99,8 @@ impl Client {
             let (host, port) =
                 (self.token_endpoint().host_str(), self.token_endpoint().port_or_known_default());
             let span = observe::exchange(G::NAME, host.unwrap_or_default(), port);
-            let sent = span.watch(self.send_once(grant), |failure| failure.error.kind().name()).await;
+            let sent =
+                span.note(span.run(self.send_once(grant)).await, |failure| failure.error.kind().name());
             let failure = match sent {
                 Ok(granted) => return Ok(granted),
                 Err(failure) => failure,

@@ -231,7 +231,8 @@ impl fmt::Debug for RefreshToken {
 
 /// Does one operation of the store, in a span of its own.
 async fn told<T>(operation: &'static str, work: StoreFuture<'_, T>) -> Result<T, TokenError> {
-    observe::token::store(operation).watch(work, |error| error.kind().name()).await
+    let span = observe::token::store(operation);
+    span.note(span.run(work).await, |error| error.kind().name())
 }
 
 struct RefreshGrant<'a> {

@@ -36,17 +36,20 @@ impl<'a> Turn<'a> {
         Self { span, clock, server, stopwatch: Stopwatch::start(clock) }
     }
 
-    /// Waits for `work`; a wait that fails counts as well.
-    pub(crate) async fn wait<T, E>(
+    pub(crate) fn run<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        self.span.run(work)
+    }
+
+    /// The wait is over; one that fails counts as well.
+    pub(crate) fn end<T, E>(
         self,
-        work: impl Future<Output = Result<T, E>>,
+        result: Result<T, E>,
         name: impl FnOnce(&E) -> &'static str,
     ) -> Result<T, E> {
-        let result = self.span.watch(work, name).await;
         #[cfg(feature = "metrics")]
         metrics::histogram!(metric::QUEUE_WAIT, vec![self.server.label()])
             .record(self.stopwatch.seconds(self.clock));
-        result
+        self.span.note(result, name)
     }
 }
 

@@ -36,7 +36,7 @@ impl Connection {
         let responses = sasl::responses(mechanism, username, credentials);
         let started = self.endpoint.clock.moment();
         let span = observe::connection::auth(mechanism.name(), username);
-        match span.watch(self.exchange(mechanism, &responses), Failure::name).await {
+        match span.note(span.run(self.exchange(mechanism, &responses)).await, Failure::name) {
             Ok(()) => {
                 self.endpoint.note(Phase::Auth, started);
                 self.secrets = responses;

@@ -125,7 +125,7 @@ impl Connection {
     /// A dropped future closes the connection.
     pub(crate) async fn open(endpoint: Endpoint, deadline: Moment) -> Result<Self, Failure> {
         let span = observe::connection::connect(&endpoint.server);
-        span.watch(Self::establish(endpoint, deadline), Failure::name).await
+        span.note(span.run(Self::establish(endpoint, deadline)).await, Failure::name)
     }
 
     async fn establish(endpoint: Endpoint, deadline: Moment) -> Result<Self, Failure> {
@@ -250,7 +250,7 @@ impl Connection {
         limit: Duration,
     ) -> Result<Reply, Failure> {
         let span = observe::connection::phase(phase.name());
-        span.watch(self.write_and_read(phase, line, limit), Failure::name).await
+        span.note(span.run(self.write_and_read(phase, line, limit)).await, Failure::name)
     }
 
     async fn write_and_read(&mut self, phase: Phase, line: &[u8], limit: Duration) -> Result<Reply, Failure> {
@@ -396,7 +396,7 @@ async fn handshake(
         })
     };
     let span = observe::connection::phase(Phase::Tls.name());
-    let encrypted = span.watch(connecting, Failure::name).await?;
+    let encrypted = span.note(span.run(connecting).await, Failure::name)?;
     endpoint.note(Phase::Tls, started);
     let session = encrypted.get_ref().1;
     observe::connection::encrypted(facts::tls_version(session));
@@ -425,12 +425,12 @@ async fn greet(
     };
     let greeted = endpoint.within(Phase::Greeting, limit, deadline, greeted);
     let span = observe::connection::phase(Phase::Greeting.name());
-    let outcome = match span.watch(greeted, Failure::name).await? {
+    let outcome = match span.note(span.run(greeted).await, Failure::name)? {
         Some(outcome) => outcome,
         None => {
             let answered = endpoint.within(Phase::Ehlo, config.timeouts().ehlo(), deadline, opening);
             let span = observe::connection::phase(Phase::Ehlo.name());
-            span.watch(answered, Failure::name).await?
+            span.note(span.run(answered).await, Failure::name)?
         }
     };
     let phase = if stream.replies() == 0 || refused_greeting(stream, &outcome) {

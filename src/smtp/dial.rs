@@ -32,7 +32,7 @@ pub(super) async fn connect(endpoint: &Endpoint, deadline: Moment) -> Result<Tcp
             .map_err(|error| Failure::new(Phase::Resolve, Cause::Network(error)))
     };
     let span = observe::connection::phase(Phase::Resolve.name());
-    let addresses = span.watch(resolving, Failure::name).await?.collect::<Vec<_>>();
+    let addresses = span.note(span.run(resolving).await, Failure::name)?.collect::<Vec<_>>();
     endpoint.note(Phase::Resolve, started);
     endpoint.observer.note(|facts| facts.addresses.clone_from(&addresses));
     if config.tls() == Tls::LoopbackPlaintext && !addresses.iter().all(|address| address.ip().is_loopback()) {
@@ -49,7 +49,7 @@ pub(super) async fn connect(endpoint: &Endpoint, deadline: Moment) -> Result<Tcp
             .map_err(|error| Failure::new(Phase::Connect, Cause::Network(error)))
     };
     let span = observe::connection::phase(Phase::Connect.name());
-    let tcp = span.watch(connecting, Failure::name).await?;
+    let tcp = span.note(span.run(connecting).await, Failure::name)?;
     // A pipelined group goes out in one write and must not wait for the acknowledgement of the one before.
     tcp.set_nodelay(true).map_err(|error| Failure::new(Phase::Connect, Cause::Network(error)))?;
     endpoint.note(Phase::Connect, started);

@@ -136,7 +136,7 @@ impl Connection {
     pub(crate) async fn submit(&mut self, order: &Order<'_>) -> Result<Delivery, Undelivered> {
         let started = self.endpoint.clock.moment();
         let span = observe::transaction(order.recipients.len(), order.content.wire_size());
-        let delivery = span.watch(self.transact(order), Undelivered::name).await?;
+        let delivery = span.note(span.run(self.transact(order)).await, Undelivered::name)?;
         let took = self.endpoint.clock.moment().since(started);
         observe::phase_done(&self.endpoint.server, "transaction", took);
         Ok(delivery)
@@ -160,7 +160,8 @@ impl Connection {
         let replies = match self.capabilities.pipelining {
             true => {
                 let envelope = self.envelope_in_one_flight(&commands, chunks || asks_first);
-                phase(Phase::Mail.name()).watch(envelope, Undelivered::name).await?
+                let span = phase(Phase::Mail.name());
+                span.note(span.run(envelope).await, Undelivered::name)?
             }
             false => self.envelope_step_by_step(&commands).await?,
         };
@@ -260,7 +261,8 @@ impl Connection {
                     self.write_or_last_words(Phase::Body, head.as_bytes(), stall).await?;
                     self.write_or_last_words(Phase::Body, body, stall).await
                 };
-                phase(Phase::Body.name()).watch(writing, Undelivered::name).await?;
+                let span = phase(Phase::Body.name());
+                span.note(span.run(writing).await, Undelivered::name)?;
             }
             None => self.write_pieces(content.plain(), head.into_bytes()).await?,
         }
@@ -311,7 +313,8 @@ impl Connection {
                 piece.clear();
             }
         };
-        phase(Phase::Body.name()).watch(writing, Undelivered::name).await
+        let span = phase(Phase::Body.name());
+        span.note(span.run(writing).await, Undelivered::name)
     }
 
     /// Waits for the verdict. From here on the server may have the whole message.
@@ -321,7 +324,8 @@ impl Connection {
             self.flush_and_listen(Phase::FinalReply, timeouts.body_progress()).await?;
             self.read(Phase::FinalReply, timeouts.final_reply()).await.map_err(Undelivered::unknown)
         };
-        phase(Phase::FinalReply.name()).watch(waiting, Undelivered::name).await
+        let span = phase(Phase::FinalReply.name());
+        span.note(span.run(waiting).await, Undelivered::name)
     }
 
     fn conclude(

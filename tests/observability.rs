@@ -456,7 +456,7 @@ fn every_span_ends_and_every_connection_is_counted_down() {
         for (key, _, _, value) in metrics.snapshot().into_vec() {
             match (key.key().name(), value) {
                 ("smtp_oauth_connections", value) => {
-                    assert_eq!(value, DebugValue::Gauge(0.0.into()), "{key:?}")
+                    assert_eq!(value, DebugValue::Gauge(0.0.into()), "{key:?}");
                 }
                 ("smtp_oauth_connections_opened_total", DebugValue::Counter(count)) => opened += count,
                 ("smtp_oauth_connections_closed_total", DebugValue::Counter(count)) => closed += count,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lettre::Address;
 
-use super::connection::Connection;
+use super::connection::{Connection, Endpoint};
 use super::content::{Content, Encoder};
 use super::dsn::Dsn;
 use super::envelope::{Commands, EnvelopeReplies};
@@ -14,6 +14,7 @@ use super::failure::{Cause, Failure, ReplyFault};
 use super::phase::Phase;
 use super::reply::Reply;
 use crate::config::Chunking;
+use crate::observe::Stopwatch;
 use crate::observe::connection::{self as observe, phase};
 
 /// A message of more octets is sent only after the server has accepted somebody: a refusal then costs no upload.
@@ -134,11 +135,11 @@ impl Connection {
     /// # Cancellation
     /// A dropped future leaves the connection unclean; whether the message arrived is then unknown.
     pub(crate) async fn submit(&mut self, order: &Order<'_>) -> Result<Delivery, Undelivered> {
-        let started = self.endpoint.clock.moment();
+        let stopwatch = Stopwatch::start(&self.endpoint.clock);
         let span = observe::transaction(order.recipients.len(), order.content.wire_size());
         let delivery = span.note(span.run(self.transact(order)).await, Undelivered::name)?;
-        let took = self.endpoint.clock.moment().since(started);
-        observe::phase_done(&self.endpoint.server, "transaction", took);
+        let Endpoint { clock, server, .. } = &self.endpoint;
+        observe::measured(server, "transaction", clock, stopwatch);
         Ok(delivery)
     }
 

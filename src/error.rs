@@ -1,5 +1,6 @@
 //! The error of the whole crate: what failed, where, what the server said, and whose move it is.
 
+mod name;
 mod remedy;
 
 use std::error::Error as StdError;

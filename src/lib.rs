@@ -1,5 +1,6 @@
 //! [office365]: crate::guide::office365
 //! [settings]: crate::guide::settings
+//! [observability]: crate::guide::observability
 //! [testing]: crate::guide::testing
 //! [migrating-from-lettre]: crate::guide::migrating_from_lettre
 //! [troubleshooting]: crate::guide::troubleshooting
@@ -37,6 +38,7 @@ pub mod guide;
 mod limits;
 mod mailer;
 pub mod oauth;
+mod observe;
 mod office365;
 mod outcome;
 mod pool;

@@ -44,6 +44,19 @@ pub enum Disposition {
     Indeterminate,
 }
 
+impl Disposition {
+    /// Returns its name in spans and metrics, such as `fix_configuration`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Retry { .. } => "retry",
+            Self::Reauthenticate => "reauthenticate",
+            Self::FixConfiguration => "fix_configuration",
+            Self::FixMessage => "fix_message",
+            Self::Indeterminate => "indeterminate",
+        }
+    }
+}
+
 impl Submission {
     pub(crate) fn new(accepted: Vec<Address>, refused: Vec<Refusal>, verdict: Reply) -> Self {
         Self { accepted, refused, verdict }

@@ -17,6 +17,8 @@ use crate::authentication::{Authentication, Method};
 use crate::cause::{self, ReplyCause};
 use crate::clock::Moment;
 use crate::error::Error;
+use crate::observe;
+use crate::observe::connection::{Close, Tally};
 use crate::smtp::connection::{Connection, Endpoint};
 use crate::smtp::failure::{Cause, Failure};
 use crate::smtp::sasl::Credentials;
@@ -65,6 +67,7 @@ struct Shared {
 pub(crate) struct Checkout {
     pub(crate) connection: Connection,
     pub(crate) origin: Origin,
+    tally: Tally,
     opened: Moment,
     messages: u32,
     place: Place,
@@ -94,6 +97,14 @@ pub struct PoolStatus {
     pub waiting: usize,
     /// The most connections that may be open at once.
     pub most: usize,
+}
+
+impl Checkout {
+    /// Says good-bye to a connection that was opened for a check.
+    pub(crate) async fn quit(self) {
+        self.tally.close(Close::Checked);
+        self.connection.quit().await;
+    }
 }
 
 impl Pool {
@@ -168,14 +179,22 @@ impl Pool {
     /// # Cancellation
     /// A dropped future, and a dropped turn, let in the next.
     pub(crate) async fn turn(&self, deadline: Moment) -> Result<Turn, Error> {
-        self.permit(deadline).await.map(Turn)
+        let Endpoint { clock, server, .. } = &self.0.endpoint;
+        let turn = observe::connection::Turn::begin(clock, server);
+        let permit = turn.run(self.permit(deadline)).await;
+        turn.end(permit, |error| error.kind().name()).map(Turn)
     }
 
     /// Hands out an idle connection, or opens one.
     ///
     /// # Cancellation
     /// A dropped future gives back what it has taken and closes what it has opened.
-    pub(crate) async fn checkout(&self, Turn(permit): Turn, deadline: Moment) -> Result<Checkout, Error> {
+    pub(crate) async fn checkout(&self, turn: Turn, deadline: Moment) -> Result<Checkout, Error> {
+        let span = observe::connection::checkout();
+        span.note(span.run(self.idle_or_new(turn, deadline)).await, |error| error.kind().name())
+    }
+
+    async fn idle_or_new(&self, Turn(permit): Turn, deadline: Moment) -> Result<Checkout, Error> {
         let mut spare = None;
         while let Some(parked) = self.pop_idle() {
             match self.revive(parked, deadline).await {
@@ -201,11 +220,14 @@ impl Pool {
     pub(crate) async fn checkout_new(&self, deadline: Moment) -> Result<Checkout, Error> {
         let permit = self.permit(deadline).await?;
         // Make room: idle connections count towards the server's limit too.
-        drop(self.pop_idle());
+        if let Some(parked) = self.pop_idle() {
+            parked.tally.close(Close::Replaced);
+        }
         let place = match self.place(deadline).await? {
             Grant::Place(place) => place,
             Grant::Connection(parked) => {
-                let Parked { connection, place, .. } = *parked;
+                let Parked { connection, tally, place, .. } = *parked;
+                tally.close(Close::Replaced);
                 connection.quit().await;
                 place
             }
@@ -219,32 +241,38 @@ impl Pool {
         place: Place,
         deadline: Moment,
     ) -> Result<Checkout, Error> {
-        let connection = self.open(deadline).await?;
-        let opened = self.0.endpoint.clock.moment();
-        Ok(Checkout { connection, origin: Origin::Opened, opened, messages: 0, place, permit })
+        let Endpoint { clock, server, .. } = &self.0.endpoint;
+        let connection = self.open(deadline).await.inspect_err(|error| {
+            observe::connection::open_failed(server, error.kind().name());
+        })?;
+        let (tally, opened) = (Tally::opened(server), clock.moment());
+        Ok(Checkout { connection, origin: Origin::Opened, tally, opened, messages: 0, place, permit })
     }
 
     /// Takes a connection back after a message, if it can carry another.
     pub(crate) fn park(&self, checkout: Checkout) {
-        let Checkout { connection, permit, opened, messages, place, origin: _ } = checkout;
+        let Checkout { connection, tally, permit, opened, messages, place, origin: _ } = checkout;
         let since = self.0.endpoint.clock.moment();
-        let mut parked = Parked { connection, since, opened, messages: messages.saturating_add(1), place };
+        let messages = messages.saturating_add(1);
+        let mut parked = Parked { connection, tally, since, opened, messages, place };
         if !parked.connection.is_clean() {
+            parked.tally.close(Close::Unclean);
             return;
         }
         let is_young = since.since(opened) < SLICE;
         let mut idle = loop {
             let idle = self.idle();
             // Read under the lock, so that `close` finds whatever is put in before it.
-            if self.is_closed() || !self.is_fresh(&parked, since) {
+            let closed = self.is_closed().then_some(Close::MailerClosed);
+            if let Some(reason) = closed.or_else(|| self.overstay(&parked, since)) {
                 drop(idle);
-                return retire(parked, permit);
+                return retire(parked, reason, permit);
             }
             let sender = match self.0.places.release(self.0.number, &self.0, is_young) {
                 Release::Idle => break idle,
                 Release::Retire => {
                     drop(idle);
-                    return retire(parked, permit);
+                    return retire(parked, Close::Replaced, permit);
                 }
                 Release::HandOver(sender) => sender,
             };
@@ -255,6 +283,7 @@ impl Pool {
                 Ok(()) | Err(Grant::Place(_)) => return,
             }
         };
+        parked.tally.park();
         self.keep(&mut idle, parked);
         drop(idle);
         drop(permit);
@@ -271,8 +300,10 @@ impl Pool {
                 self.note_emptied(&idle);
                 parked
             };
-            for parked in parked {
-                parked.connection.quit().await;
+            for Parked { connection, tally, place, .. } in parked {
+                connection.quit().await;
+                tally.close(Close::MailerClosed);
+                drop(place);
             }
             // Nobody waits for one any more, so this is all that are in use.
             let _all = permits.acquire_many(u32::try_from(*most).unwrap_or(u32::MAX)).await;
@@ -334,6 +365,7 @@ impl Pool {
                         Ok(connection)
                     }
                     Err(failure) if is_token_refused(&failure) && !self.refuses_any_token() => {
+                        observe::connection::token_refused(&endpoint.server);
                         // Its place is needed: a server that allows three connections counts this one until QUIT.
                         connection.quit().await;
                         self.open_with_another_token(&token, failure, deadline).await
@@ -382,8 +414,12 @@ impl Pool {
         if let Some(rejected) = rejected {
             request = request.with_rejected(rejected);
         }
-        let token = self.0.endpoint.clock.until(deadline, provider.token(request)).await;
-        Ok(token.map_err(|_| self.overdue(Phase::Token))??)
+        let asking = async {
+            let token = self.0.endpoint.clock.until(deadline, provider.token(request)).await;
+            Ok(token.map_err(|_| self.overdue(Phase::Token))??)
+        };
+        let span = observe::token::wait(rejected.is_some());
+        span.note(span.run(asking).await, |error: &Error| error.kind().name())
     }
 
     fn overdue(&self, phase: Phase) -> Error {
@@ -398,8 +434,9 @@ impl Pool {
 
 impl Checkout {
     fn reusing(parked: Parked, permit: OwnedSemaphorePermit) -> Self {
-        let Parked { connection, since: _, opened, messages, place } = parked;
-        Self { connection, origin: Origin::Reused, opened, messages, place, permit }
+        let Parked { connection, mut tally, since: _, opened, messages, place } = parked;
+        tally.reuse();
+        Self { connection, origin: Origin::Reused, tally, opened, messages, place, permit }
     }
 }
 

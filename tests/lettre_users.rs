@@ -89,7 +89,8 @@ fn a_mailer_outlives_the_runtime_that_its_connections_belonged_to() {
         runtime.block_on(mailer.submit(&message(subject))).unwrap();
         drop(runtime);
     }
-    let subjects: Vec<_> = tenant.messages().iter().map(|message| message.subject()).collect();
+    let subjects: Vec<_> =
+        tenant.messages().iter().map(smtp_oauth::testing::ReceivedMessage::subject).collect();
     assert_eq!(subjects, ["first", "second", "third"]);
     assert_eq!(mailer.pool_status().in_use, 0);
 }

@@ -120,6 +120,10 @@ fn assert_clean(text: &str, secrets: &[String], case: &str) {
 fn assert_log_is_clean(secrets: &[String], case: &str) {
     let log = LOG.lock().unwrap();
     assert!(log.contains("EHLO"), "the capture works");
+    assert!(
+        !cfg!(feature = "tracing") || log.contains("smtp_oauth::connection"),
+        "and of this crate's events too"
+    );
     assert_clean(&log, secrets, case);
 }
 

@@ -1,4 +1,4 @@
-//! An early refresh that fails is told to the log, once, without a secret; the rest of the token's life is silent.
+//! An early refresh that fails is told to the log, once, without a secret; nothing else of the token's life is a warning.
 #![cfg(feature = "tracing")]
 
 use std::fmt::{self, Write};
@@ -11,7 +11,7 @@ use smtp_oauth::{TokenProvider, TokenRequest};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
-/// Writes down every event of this crate.
+/// Writes down the warnings and errors of this crate.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<(Level, String)>>>);
 
@@ -25,7 +25,7 @@ impl Visit for Line {
 
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("smtp_oauth")
+        metadata.is_event() && metadata.target().starts_with("smtp_oauth") && *metadata.level() <= Level::WARN
     }
 
     fn new_span(&self, _span: &span::Attributes<'_>) -> span::Id {
@@ -108,4 +108,5 @@ async fn a_program_that_runs_on_is_warned_once_a_day() {
     assert_eq!(lines.len(), 33 - 1, "{lines:?}");
     assert!(lines[0].contains("days=29") && lines[0].contains("the client secret expires soon"), "{lines:?}");
     assert!(lines[30].contains("the client secret has expired"), "{lines:?}");
+    assert_eq!(log.0.lock().unwrap()[30].0, Level::ERROR, "somebody must act");
 }

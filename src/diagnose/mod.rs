@@ -181,7 +181,7 @@ impl<'a> Diagnose<'a> {
         let (sender, recipient) =
             (&config.sender().email, config.test_recipient().map(|mailbox| &mailbox.email));
         let result = checkout.connection.probe(sender, recipient).await;
-        checkout.connection.quit().await;
+        checkout.quit().await;
         match result {
             Ok(_) => {
                 let recipient =

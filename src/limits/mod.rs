@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::clock::{Clock, Moment};
 use crate::config::{SendingLimits, WhenReached};
 use crate::error::Error;
+use crate::observe::limits::{self as observe, Waits};
 use crate::retry::Backoff;
 
 #[cfg(feature = "redis")]
@@ -42,6 +43,7 @@ pub(crate) struct Limiter {
     turn: tokio::sync::Mutex<()>,
     /// A message that was under way is over: its place has a date now.
     over: tokio::sync::Notify,
+    waits: Waits,
     state: Mutex<State>,
 }
 
@@ -94,6 +96,7 @@ impl Limiter {
             shared: None,
             turn: tokio::sync::Mutex::default(),
             over: tokio::sync::Notify::new(),
+            waits: Waits::default(),
             state: Mutex::new(state),
         }
     }
@@ -113,6 +116,7 @@ impl Limiter {
     /// # Cancellation
     /// A dropped future counts nothing and gives its turn to the next.
     pub(crate) async fn admit(&self, recipients: u32, deadline: Moment) -> Result<Ticket<'_>, Error> {
+        let mut wait = self.waits.arrive();
         // Held while waiting: it keeps the submissions in order, and a small one from overtaking for ever a large one.
         let turn = self.clock.until(deadline, self.turn.lock()).await;
         let Ok(_turn) = turn else {
@@ -128,14 +132,16 @@ impl Limiter {
                     )));
                 }
                 Ok(Some(at)) if at <= now => {
-                    let Some(wait) = self.reserve(recipients, deadline).await else {
+                    let Some(pause) = self.reserve(recipients, deadline).await else {
                         self.state().count(recipients, now);
+                        wait.end(&self.clock);
                         return Ok(Ticket(self));
                     };
-                    let at = now.after(wait);
+                    let at = now.after(pause);
                     if at > deadline || self.limits.when_reached() == WhenReached::Fail {
-                        return Err(limit_reached(Some(wait)));
+                        return Err(limit_reached(Some(pause)));
                     }
+                    wait.begin(&self.clock, Some(pause));
                     self.clock.sleep_until(at).await;
                 }
                 Ok(at) if self.limits.when_reached() == WhenReached::Fail => {
@@ -143,8 +149,12 @@ impl Limiter {
                 }
                 Ok(Some(at)) if at > deadline => return Err(limit_reached(Some(at.since(now)))),
                 // Somebody may be throttled meanwhile: look again.
-                Ok(Some(at)) => self.clock.sleep_until(at).await,
+                Ok(Some(at)) => {
+                    wait.begin(&self.clock, Some(at.since(now)));
+                    self.clock.sleep_until(at).await;
+                }
                 Ok(None) => {
+                    wait.begin(&self.clock, None);
                     if self.clock.until(deadline, self.over.notified()).await.is_err() {
                         return Err(limit_reached(None));
                     }
@@ -163,9 +173,8 @@ impl Limiter {
             Ok(Reservation::Granted) => None,
             // A wait of no time would ask again and again.
             Ok(Reservation::Wait(wait)) => Some(wait.max(Duration::from_millis(1))),
-            Err(_error) => {
-                #[cfg(feature = "tracing")]
-                tracing::warn!(error = %_error, "the fleet's sending limits cannot be had; going by this process's own count");
+            Err(error) => {
+                observe::shared_unavailable(&error);
                 None
             }
         }
@@ -173,12 +182,17 @@ impl Limiter {
 
     /// Waits until the server is not too busy any more; for those that were admitted before it said that it is.
     pub(crate) async fn resume(&self, deadline: Moment) -> Result<(), Error> {
+        let mut wait = self.waits.arrive();
         loop {
             let now = self.clock.moment();
-            let Some(at) = self.state().resume_at.filter(|at| *at > now) else { return Ok(()) };
+            let Some(at) = self.state().resume_at.filter(|at| *at > now) else {
+                wait.end(&self.clock);
+                return Ok(());
+            };
             if at > deadline || self.limits.when_reached() == WhenReached::Fail {
                 return Err(limit_reached(Some(at.since(now))));
             }
+            wait.begin(&self.clock, Some(at.since(now)));
             self.clock.sleep_until(at).await;
         }
     }
@@ -191,8 +205,10 @@ impl Limiter {
             return; // Messages that were under way together are refused together: that is one event.
         }
         state.throttles = state.throttles.saturating_add(1);
-        let resume_at = now.after(SLOW_DOWN.wait(state.throttles));
-        state.resume_at = Some(resume_at);
+        let pause = SLOW_DOWN.wait(state.throttles);
+        state.resume_at = Some(now.after(pause));
+        drop(state);
+        observe::throttled(pause);
     }
 
     /// The server took a message: it is not too much any more.

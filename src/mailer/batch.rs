@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::Mailer;
 use crate::error::{Error, ErrorKind};
+use crate::observe::Span;
 use crate::outcome::Submission;
 
 /// What can be submitted: a message with recipients in its headers, or a formatted one with its envelope.
@@ -125,7 +126,8 @@ where
                     let (envelope, text) = message.into_submission();
                     let (number, mailer) = (self.taken, self.mailer.clone());
                     self.taken += 1;
-                    self.running.spawn(async move { (number, mailer.submit_raw(&envelope, &text).await) });
+                    let submission = async move { (number, mailer.submit_raw(&envelope, &text).await) };
+                    self.running.spawn(Span::current().run(submission));
                 }
                 Poll::Ready(None) => self.source = None,
                 Poll::Pending => return,

@@ -7,6 +7,7 @@ use super::{Inner, SubmitOptions};
 use crate::cause::{self, ReplyCause};
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind};
+use crate::observe::submission as observe;
 use crate::outcome::{Disposition, Refusal, Submission};
 use crate::pool::Origin;
 use crate::smtp::content::Content;
@@ -115,6 +116,8 @@ impl Inner {
             if next >= deadline {
                 return Err(error);
             }
+            let pause = next.since(clock.moment());
+            error.tell(|fault| observe::retrying(&self.endpoint.server, failures, pause, fault));
             if self.pool.unless_closed(clock.sleep_until(next)).await.is_err() {
                 return Err(error); // It says more than that the mailer was closed meanwhile.
             }
@@ -135,9 +138,15 @@ impl Inner {
                 Ok(delivery) => return Ok(delivery),
                 // The server had closed the idle connection before it accepted anything: all that was lost is a
                 // connection, so the message cannot arrive twice. Each round uses up one that was idle.
-                Err(undelivered) if origin == Origin::Reused && is_stale(&undelivered) => continue,
+                Err(undelivered) if origin == Origin::Reused && is_stale(&undelivered) => {
+                    observe::stale();
+                    continue;
+                }
                 // The server offered BDAT and refuses it: certainly nothing was accepted, and DATA is tried once.
-                Err(undelivered) if undelivered.failure.phase == Phase::Chunk => continue,
+                Err(undelivered) if undelivered.failure.phase == Phase::Chunk => {
+                    observe::chunking_refused();
+                    continue;
+                }
                 Err(undelivered) => undelivered,
             };
             let error = Error::from(failure).with_refused(Refusal::list(order.recipients, &recipients));

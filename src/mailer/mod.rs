@@ -3,6 +3,7 @@
 mod batch;
 mod delivery;
 mod mailboxes;
+mod observed;
 mod settings;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use crate::config::{
 };
 use crate::error::{Circumstances, Error};
 use crate::limits::{Limiter, SharedLimits};
+use crate::observe;
 use crate::office365::basic_authentication_retirement;
 use crate::outcome::Submission;
 use crate::pool::{Pool, PoolStatus};
@@ -205,6 +207,7 @@ impl MailerBuilder {
         let (authentication, tls) = problems.finish(authentication.zip(tls.ok()))?;
         let method = authentication.method();
         let authentication = cached(authentication, &config, &clock);
+        observe::describe();
         let endpoint = Endpoint::new(config, tls, clock);
         Ok(Ready { endpoint, method, authentication, retry, shared_limits })
     }
@@ -278,8 +281,13 @@ impl Mailer {
         message: &[u8],
         options: &SubmitOptions,
     ) -> Result<Submission, Error> {
-        let result = self.0.deliver(envelope, message, options).await;
-        result.map_err(|error| self.0.explained(error, envelope.from()))
+        let Endpoint { clock, server, .. } = &self.0.endpoint;
+        let observed =
+            observe::submission::Submission::begin(clock, server, envelope.to().len(), message.len());
+        let result = observed.run(self.0.deliver(envelope, message, options)).await;
+        let result = result.map_err(|error| self.0.explained(error, envelope.from()));
+        observed::conclude(observed, &result);
+        result
     }
 
     /// Returns what works now and needs the administrator's attention all the same, in sentences.
@@ -365,7 +373,7 @@ impl Mailer {
     pub async fn verify(&self) -> Result<(), Error> {
         let checkout = self.0.pool.checkout_new(self.0.deadline()).await;
         let checkout = checkout.map_err(|error| self.0.explained(error, None))?;
-        checkout.connection.quit().await;
+        checkout.quit().await;
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::clock::{Clock, Moment};
+use crate::observe::token as observe;
 use crate::token::TokenNote;
 
 /// How long before the day the warnings begin.
@@ -54,6 +55,7 @@ impl ExpiryWatch {
     /// Looks at the date, at the start and at each request for a token.
     pub(super) fn check(&self, clock: &Clock, client_id: &str) {
         let Some(Expiring { what, at }) = self.expiring else { return };
+        observe::credential(client_id, what, at);
         let now = clock.now();
         if at - now > AHEAD {
             return;
@@ -66,19 +68,6 @@ impl ExpiryWatch {
             }
             *warned = Some(moment);
         }
-        warn(client_id, what, at, now);
+        observe::credential_expires(client_id, what, at, now);
     }
 }
-
-#[cfg(feature = "tracing")]
-fn warn(client_id: &str, what: &str, expires_at: OffsetDateTime, now: OffsetDateTime) {
-    if expires_at <= now {
-        tracing::warn!(%client_id, %expires_at, "the {what} has expired: make a new one");
-    } else {
-        let days = (expires_at - now).whole_days();
-        tracing::warn!(%client_id, %expires_at, days, "the {what} expires soon: make a new one");
-    }
-}
-
-#[cfg(not(feature = "tracing"))]
-fn warn(_client_id: &str, _what: &str, _expires_at: OffsetDateTime, _now: OffsetDateTime) {}

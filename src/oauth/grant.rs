@@ -18,6 +18,7 @@ use super::client::{Client, ClientAuthentication};
 use super::error::{Attempt, ErrorBody, Failure};
 use super::tap::{Exchange, Tap, TapError};
 use crate::clock::Moment;
+use crate::observe::token as observe;
 use crate::retry::Backoff;
 use crate::token::{AccessToken, TokenError};
 
@@ -95,7 +96,12 @@ impl Client {
     async fn repeat<G: Grant>(&self, grant: &G, deadline: Moment) -> Result<Granted, TokenError> {
         let mut number = 1;
         loop {
-            let failure = match self.send_once(grant).await {
+            let (host, port) =
+                (self.token_endpoint().host_str(), self.token_endpoint().port_or_known_default());
+            let span = observe::exchange(G::NAME, host.unwrap_or_default(), port);
+            let sent =
+                span.note(span.run(self.send_once(grant)).await, |failure| failure.error.kind().name());
+            let failure = match sent {
                 Ok(granted) => return Ok(granted),
                 Err(failure) => failure,
             };
@@ -103,6 +109,8 @@ impl Client {
             if !failure.is_worth_repeating || number == MOST_ATTEMPTS || wake >= deadline {
                 return Err(failure.error);
             }
+            let pause = wake.since(self.clock().moment());
+            observe::retrying(number, pause, failure.error.kind().name(), &failure.error);
             self.clock().sleep_until(wake).await;
             number += 1;
         }
@@ -117,6 +125,9 @@ impl Client {
         let asked_at = self.clock().now();
         let response = grant.send(&self.wire(), &tap).await;
         let exchange = tap.exchange();
+        if let Some(status) = exchange.status {
+            observe::answered(status.as_u16());
+        }
         let response = response.map_err(|error| attempt.failure(error, &exchange))?;
         attempt.granted(&response, &exchange, asked_at).map_err(Failure::from)
     }

@@ -11,7 +11,8 @@ use super::grant::{Grant, Granted, WireClient, WireError, WireResponse};
 use super::scope;
 use super::tap::Tap;
 use crate::clock::Moment;
-use crate::token::store::{StoredTokens, TokenStore};
+use crate::observe::{self, Span};
+use crate::token::store::{StoreFuture, StoredTokens, TokenStore};
 use crate::token::{
     AccessToken, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenNote, TokenProvider, TokenRequest,
 };
@@ -59,7 +60,7 @@ impl Client {
             let message = "a refresh token can only be renewed within a Tokio runtime";
             TokenError::with_source(TokenErrorKind::Configuration, message, error)
         })?;
-        let renewal = runtime.spawn(async move { provider.renew(age).await });
+        let renewal = runtime.spawn(Span::current().run(async move { provider.renew(age).await }));
         renewal.await.unwrap_or_else(|error| {
             let message = "the renewal was abandoned: its task panicked or its runtime stopped";
             Err(TokenError::with_source(TokenErrorKind::Unavailable, message, error))
@@ -116,7 +117,7 @@ impl RefreshToken {
 
     async fn refresh(&self, request: TokenRequest<'_>) -> Result<AccessToken, TokenError> {
         // Held across the request on purpose: of several processes one refreshes, and the others find its tokens.
-        let lock = self.store.lock().await?;
+        let lock = told("lock", self.store.lock()).await?;
         let result = self.refresh_locked(request).await;
         lock.release().await;
         result
@@ -135,7 +136,7 @@ impl RefreshToken {
     }
 
     async fn renew(&self, age: Duration) -> Result<KeepAlive, TokenError> {
-        let lock = self.store.lock().await?; // As in `refresh`: another process may just be renewing it.
+        let lock = told("lock", self.store.lock()).await?; // As in `refresh`: another process may just be renewing it.
         let result = self.renew_locked(age).await;
         lock.release().await;
         result
@@ -151,7 +152,7 @@ impl RefreshToken {
     }
 
     async fn stored(&self) -> Result<StoredTokens, TokenError> {
-        let Some(stored) = self.store.load().await? else {
+        let Some(stored) = told("load", self.store.load()).await? else {
             let place = self.store.location().map(|place| format!(" in {place}")).unwrap_or_default();
             let message = format!("no refresh token is stored{place}: sign in first");
             return Err(TokenError::new(TokenErrorKind::SignInRequired, message));
@@ -177,10 +178,14 @@ impl RefreshToken {
         let Granted { access_token, refresh_token, id_token: _ } = granted;
         let mut stored = stored.with_access_token(self.purpose.as_str(), access_token.clone());
         // RFC 6749 §6: without a new refresh token the old one stays in use.
+        let is_rotated = refresh_token.is_some();
         if let Some(refresh_token) = refresh_token {
             stored = stored.with_refresh_token(refresh_token, self.client.clock().now());
         }
-        self.store.save(&stored).await?;
+        told("save", self.store.save(&stored)).await?;
+        if is_rotated {
+            observe::token::rotated();
+        }
         Ok(access_token)
     }
 
@@ -223,6 +228,12 @@ impl fmt::Debug for RefreshToken {
             .field("scopes", scopes)
             .finish_non_exhaustive()
     }
+}
+
+/// Does one operation of the store, in a span of its own.
+async fn told<T>(operation: &'static str, work: StoreFuture<'_, T>) -> Result<T, TokenError> {
+    let span = observe::token::store(operation);
+    span.note(span.run(work).await, |error| error.kind().name())
 }
 
 struct RefreshGrant<'a> {

@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 use super::places::Place;
 use super::{Pool, Shared};
 use crate::clock::{Clock, Moment};
+use crate::observe::connection::{Close, Tally};
 use crate::smtp::connection::Connection;
 
 #[derive(Debug, Default)]
@@ -23,6 +24,7 @@ pub(super) struct Idle {
 #[derive(Debug)]
 pub(super) struct Parked {
     pub(super) connection: Connection,
+    pub(super) tally: Tally,
     pub(super) since: Moment,
     pub(super) opened: Moment,
     pub(super) messages: u32,
@@ -66,14 +68,15 @@ impl Pool {
         let parked = idle.parked.pop_front();
         self.note_emptied(&idle);
         drop(idle);
-        parked.map(|parked| self.dismiss(parked)).is_some()
+        parked.map(|parked| self.dismiss(parked, Close::Replaced)).is_some()
     }
 
     /// Says good-bye, if there is time for that.
-    fn dismiss(&self, parked: Parked) {
+    fn dismiss(&self, parked: Parked, reason: Close) {
         // Without a permit there is none: somebody else needs the connection's place at once.
-        if let Ok(permit) = self.0.permits.clone().try_acquire_owned() {
-            retire(parked, permit);
+        match self.0.permits.clone().try_acquire_owned() {
+            Ok(permit) => retire(parked, reason, permit),
+            Err(_) => parked.tally.close(reason),
         }
     }
 
@@ -88,10 +91,11 @@ impl Pool {
     fn retire_expired(&self, idle: &mut Idle, now: Moment) {
         let (kept, expired) = std::mem::take(&mut idle.parked)
             .into_iter()
-            .partition::<Vec<_>, _>(|parked| self.is_fresh(parked, now));
+            .partition::<Vec<_>, _>(|parked| self.overstay(parked, now).is_none());
         idle.parked = kept.into();
         for parked in expired {
-            self.dismiss(parked);
+            let reason = self.overstay(&parked, now).unwrap_or(Close::Idle);
+            self.dismiss(parked, reason);
         }
     }
 
@@ -115,11 +119,16 @@ impl Pool {
         parked.since.after(reuse.idle()).min(parked.opened.after(reuse.age()))
     }
 
-    pub(super) fn is_fresh(&self, parked: &Parked, now: Moment) -> bool {
+    /// Says why a connection must not be used any more.
+    pub(super) fn overstay(&self, parked: &Parked, now: Moment) -> Option<Close> {
         let reuse = self.0.endpoint.config.reuse();
-        now.since(parked.since) < reuse.idle()
-            && now.since(parked.opened) < reuse.age()
-            && reuse.messages().is_none_or(|most| parked.messages < most.get())
+        if now.since(parked.since) >= reuse.idle() {
+            return Some(Close::Idle);
+        }
+        if now.since(parked.opened) >= reuse.age() {
+            return Some(Close::Age);
+        }
+        reuse.messages().is_some_and(|most| parked.messages >= most.get()).then_some(Close::Messages)
     }
 
     pub(super) fn idle(&self) -> MutexGuard<'_, Idle> {
@@ -128,10 +137,11 @@ impl Pool {
 }
 
 /// Says QUIT and closes; the server counts the connection until it has heard that, and so does the pool.
-pub(super) fn retire(mut parked: Parked, permit: OwnedSemaphorePermit) {
-    parked.place.leave();
+pub(super) fn retire(parked: Parked, reason: Close, permit: OwnedSemaphorePermit) {
+    let Parked { connection, tally, mut place, .. } = parked;
+    tally.close(reason);
+    place.leave();
     tokio::spawn(async move {
-        let Parked { connection, place, .. } = parked;
         connection.quit().await;
         drop(place);
         drop(permit);

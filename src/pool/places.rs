@@ -13,6 +13,7 @@ use super::idle::Parked;
 use super::{DOUBTFUL, Pool, Shared, Waiting};
 use crate::clock::Moment;
 use crate::error::Error;
+use crate::observe::connection::Close;
 use crate::smtp::Phase;
 
 /// The places of one mailer or of all mailboxes of one registration; clones share them.
@@ -253,7 +254,10 @@ impl Pool {
         }
         match parked.connection.is_alive().await {
             true => Ok(parked),
-            false => Err(parked.place),
+            false => {
+                parked.tally.close(Close::Gone);
+                Err(parked.place)
+            }
         }
     }
 }

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 
 use zeroize::Zeroizing;
 
-use super::connection::Connection;
+use super::connection::{Connection, Endpoint};
 use super::failure::{Cause, Failure, ReplyFault};
 use super::phase::Phase;
 use super::reply::{self, Reply};
 use super::sasl::{self, Credentials, Line, Mechanism};
 use crate::config::InitialResponse;
+use crate::observe::{self, Stopwatch};
 
 /// RFC 4954 §4: an AUTH line, with its CRLF, that is longer must send the response on a line of its own.
 const LONGEST_AUTH_LINE: usize = 512;
@@ -33,8 +34,12 @@ impl Connection {
             return Err(Failure::new(Phase::Auth, Cause::MechanismMissing { wanted, offered }));
         };
         let responses = sasl::responses(mechanism, username, credentials);
-        match self.exchange(mechanism, &responses).await {
+        let stopwatch = Stopwatch::start(&self.endpoint.clock);
+        let span = observe::connection::auth(mechanism.name(), username);
+        match span.note(span.run(self.exchange(mechanism, &responses)).await, Failure::name) {
             Ok(()) => {
+                let Endpoint { clock, server, .. } = &self.endpoint;
+                observe::connection::measured(server, Phase::Auth.name(), clock, stopwatch);
                 self.secrets = responses;
                 self.secrets.push(credentials.secret());
                 Ok(())

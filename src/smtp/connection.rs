@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::capabilities::Capabilities;
 use super::command;
 use super::dial::connect;
-use super::facts::{Observer, TlsFacts};
+use super::facts::{self, Observer, TlsFacts};
 use super::failure::{Cause, Failure, ReplyFault};
 use super::phase::Phase;
 use super::reply::Reply;
@@ -25,6 +25,7 @@ use super::sasl::Line;
 use super::stream::{AfterRefusal, GuardedStream, Transport};
 use crate::clock::{Clock, Moment};
 use crate::config::{MailServerConfig, Tls};
+use crate::observe;
 
 /// How long to look for the server's last words after a write failed.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -38,11 +39,14 @@ pub(crate) struct Endpoint {
     /// The server offers CHUNKING and was found not to know BDAT.
     no_chunks: Arc<AtomicBool>,
     pub(super) observer: Observer,
+    /// The name of the server in spans and metrics.
+    pub(crate) server: observe::Server,
 }
 
 impl Endpoint {
     pub(crate) fn new(config: MailServerConfig, tls: Arc<ClientConfig>, clock: Clock) -> Self {
         Self {
+            server: observe::Server::new(config.host(), config.port()),
             config: Arc::new(config),
             tls,
             clock,
@@ -65,6 +69,7 @@ impl Endpoint {
     pub(super) fn note(&self, phase: Phase, started: Moment) {
         let took = self.clock.moment().since(started);
         self.observer.note(|facts| facts.phases.push((phase, took)));
+        observe::connection::phase_done(&self.server, phase.name(), took);
     }
 
     /// Tells whether messages go by DATA although the server offers CHUNKING.
@@ -124,9 +129,15 @@ impl Connection {
     /// # Cancellation
     /// A dropped future closes the connection.
     pub(crate) async fn open(endpoint: Endpoint, deadline: Moment) -> Result<Self, Failure> {
+        let span = observe::connection::connect(&endpoint.server);
+        span.note(span.run(Self::establish(endpoint, deadline)).await, Failure::name)
+    }
+
+    async fn establish(endpoint: Endpoint, deadline: Moment) -> Result<Self, Failure> {
         let config = endpoint.config.clone();
         let tcp = connect(&endpoint, deadline).await?;
         let peer = tcp.peer_addr().map_err(|error| Failure::new(Phase::Connect, Cause::Network(error)))?;
+        observe::connection::reached(peer);
         let transport: Box<dyn Transport> = match config.tls() {
             Tls::Implicit => handshake(&endpoint, deadline, Box::new(tcp)).await?,
             Tls::StartTls | Tls::LoopbackPlaintext => Box::new(tcp),
@@ -191,10 +202,13 @@ impl Connection {
     pub(crate) async fn quit(mut self) {
         let clock = self.endpoint.clock.clone();
         self.deadline = clock.moment().after(LAST_WORDS);
-        if self.is_clean() && self.command(Phase::Quit, b"QUIT\r\n", LAST_WORDS).await.is_ok() {
-            // RFC 5321 §4.1.1.10: the server closes first, and has then stopped counting this connection.
-            let _ = clock.until(self.deadline, self.lettre.read_response()).await;
-        }
+        let good_bye = async {
+            if self.is_clean() && self.command(Phase::Quit, b"QUIT\r\n", LAST_WORDS).await.is_ok() {
+                // RFC 5321 §4.1.1.10: the server closes first, and has then stopped counting this connection.
+                let _ = clock.until(self.deadline, self.lettre.read_response()).await;
+            }
+        };
+        observe::connection::quit().run(good_bye).await;
         self.stream.close();
     }
 
@@ -240,6 +254,11 @@ impl Connection {
         line: &[u8],
         limit: Duration,
     ) -> Result<Reply, Failure> {
+        let span = observe::connection::phase(phase.name());
+        span.note(span.run(self.write_and_read(phase, line, limit)).await, Failure::name)
+    }
+
+    async fn write_and_read(&mut self, phase: Phase, line: &[u8], limit: Duration) -> Result<Reply, Failure> {
         let clock = self.endpoint.clock.clone();
         let deadline = self.until(limit);
         self.owed += 1;
@@ -272,6 +291,7 @@ impl Connection {
         let mut reply = self.stream.take_reply().ok_or_else(|| Failure::from_lettre(phase, outcome.err()))?;
         reply.redact_echoes(&self.secrets);
         self.owed = self.owed.saturating_sub(1);
+        observe::connection::reply(phase.name(), reply.code(), reply.enhanced());
         // RFC 5321 §3.8: the server closes now, whatever was asked and however it ends.
         self.closing |= reply.code() == 421;
         Ok(reply)
@@ -371,16 +391,21 @@ async fn handshake(
         .map_err(|error| Failure::new(Phase::Tls, Cause::Tls(io::Error::other(error))))?;
     let limit = config.timeouts().tls();
     let started = clock.moment();
-    let encrypted = endpoint
-        .within(Phase::Tls, limit, deadline, TlsConnector::from(tls.clone()).connect(name, plain))
-        .await?
-        .map_err(|error| match error.kind() {
+    let connecting = async {
+        let connecting = TlsConnector::from(tls.clone()).connect(name, plain);
+        let connected = endpoint.within(Phase::Tls, limit, deadline, connecting).await?;
+        connected.map_err(|error| match error.kind() {
             // Not a word about what did not fit: the server went away, and may be back.
             io::ErrorKind::UnexpectedEof => Failure::new(Phase::Tls, Cause::Closed(Some(error))),
             _ => Failure::new(Phase::Tls, Cause::Tls(error)),
-        })?;
+        })
+    };
+    let span = observe::connection::phase(Phase::Tls.name());
+    let encrypted = span.note(span.run(connecting).await, Failure::name)?;
     endpoint.note(Phase::Tls, started);
-    endpoint.observer.note(|facts| facts.tls = Some(TlsFacts::of(encrypted.get_ref().1)));
+    let session = encrypted.get_ref().1;
+    observe::connection::encrypted(facts::tls_version(session));
+    endpoint.observer.note(|facts| facts.tls = Some(TlsFacts::of(session)));
     Ok(Box::new(encrypted))
 }
 
@@ -403,9 +428,15 @@ async fn greet(
             () = stream.reply_complete() => None,
         }
     };
-    let outcome = match endpoint.within(Phase::Greeting, limit, deadline, greeted).await? {
+    let greeted = endpoint.within(Phase::Greeting, limit, deadline, greeted);
+    let span = observe::connection::phase(Phase::Greeting.name());
+    let outcome = match span.note(span.run(greeted).await, Failure::name)? {
         Some(outcome) => outcome,
-        None => endpoint.within(Phase::Ehlo, config.timeouts().ehlo(), deadline, opening).await?,
+        None => {
+            let answered = endpoint.within(Phase::Ehlo, config.timeouts().ehlo(), deadline, opening);
+            let span = observe::connection::phase(Phase::Ehlo.name());
+            span.note(span.run(answered).await, Failure::name)?
+        }
     };
     let phase = if stream.replies() == 0 || refused_greeting(stream, &outcome) {
         Phase::Greeting

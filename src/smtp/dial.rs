@@ -12,6 +12,7 @@ use super::failure::{Cause, Failure};
 use super::phase::Phase;
 use crate::clock::{Clock, Moment};
 use crate::config::Tls;
+use crate::observe;
 
 /// RFC 8305 §5: how long an attempt is ahead of the next one.
 const AHEAD: Duration = Duration::from_millis(250);
@@ -23,12 +24,15 @@ pub(super) async fn connect(endpoint: &Endpoint, deadline: Moment) -> Result<Tcp
     let started = clock.moment();
     let until = started.after(limit).min(deadline);
     let timeout = |phase| endpoint.late(phase, limit, deadline);
-    let addresses = clock
-        .until(until, tokio::net::lookup_host((config.host(), config.port())))
-        .await
-        .map_err(|_| timeout(Phase::Resolve))?
-        .map_err(|error| Failure::new(Phase::Resolve, Cause::Network(error)))?
-        .collect::<Vec<_>>();
+    let resolving = async {
+        clock
+            .until(until, tokio::net::lookup_host((config.host(), config.port())))
+            .await
+            .map_err(|_| timeout(Phase::Resolve))?
+            .map_err(|error| Failure::new(Phase::Resolve, Cause::Network(error)))
+    };
+    let span = observe::connection::phase(Phase::Resolve.name());
+    let addresses = span.note(span.run(resolving).await, Failure::name)?.collect::<Vec<_>>();
     endpoint.note(Phase::Resolve, started);
     endpoint.observer.note(|facts| facts.addresses.clone_from(&addresses));
     if config.tls() == Tls::LoopbackPlaintext && !addresses.iter().all(|address| address.ip().is_loopback()) {
@@ -37,11 +41,15 @@ pub(super) async fn connect(endpoint: &Endpoint, deadline: Moment) -> Result<Tcp
         return Err(Failure::new(Phase::Connect, Cause::Network(error)));
     }
     let started = clock.moment();
-    let tcp = clock
-        .until(until, dial(clock, &addresses))
-        .await
-        .map_err(|_| timeout(Phase::Connect))?
-        .map_err(|error| Failure::new(Phase::Connect, Cause::Network(error)))?;
+    let connecting = async {
+        clock
+            .until(until, dial(clock, &addresses))
+            .await
+            .map_err(|_| timeout(Phase::Connect))?
+            .map_err(|error| Failure::new(Phase::Connect, Cause::Network(error)))
+    };
+    let span = observe::connection::phase(Phase::Connect.name());
+    let tcp = span.note(span.run(connecting).await, Failure::name)?;
     // A pipelined group goes out in one write and must not wait for the acknowledgement of the one before.
     tcp.set_nodelay(true).map_err(|error| Failure::new(Phase::Connect, Cause::Network(error)))?;
     endpoint.note(Phase::Connect, started);

@@ -70,18 +70,21 @@ impl Observer {
 
 impl TlsFacts {
     pub(super) fn of(connection: &ClientConnection) -> Self {
-        use rustls::ProtocolVersion::{TLSv1_2, TLSv1_3};
-        let version = match connection.protocol_version() {
-            Some(TLSv1_3) => "TLS 1.3",
-            Some(TLSv1_2) => "TLS 1.2",
-            _ => "TLS",
-        };
         let cipher_suite = connection.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()));
         let chain = connection.peer_certificates().unwrap_or_default();
         Self {
-            version,
+            version: tls_version(connection),
             cipher_suite: cipher_suite.unwrap_or_default(),
             chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
         }
+    }
+}
+
+pub(super) fn tls_version(connection: &ClientConnection) -> &'static str {
+    use rustls::ProtocolVersion::{TLSv1_2, TLSv1_3};
+    match connection.protocol_version() {
+        Some(TLSv1_3) => "TLS 1.3",
+        Some(TLSv1_2) => "TLS 1.2",
+        _ => "TLS",
     }
 }

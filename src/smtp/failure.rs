@@ -51,7 +51,29 @@ pub(crate) enum ReplyFault {
     Unexpected(u16),
 }
 
+impl Cause {
+    /// Returns its name in spans.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Network(_) => "network",
+            Self::Tls(_) => "tls",
+            Self::Timeout(_) | Self::Overdue(_) => "timeout",
+            Self::Closed(_) => "disconnected",
+            Self::Protocol(_) => "protocol",
+            Self::Refused(_) | Self::AuthRefused { .. } => "refused",
+            Self::Injected { .. } => "plaintext_injected",
+            Self::StartTlsMissing => "starttls_unavailable",
+            Self::MechanismMissing { .. } => "mechanism_unavailable",
+            Self::Unsendable(_) => "unsendable",
+        }
+    }
+}
+
 impl Failure {
+    pub(crate) fn name(&self) -> &'static str {
+        self.cause.name()
+    }
+
     pub(crate) fn new(phase: Phase, cause: Cause) -> Self {
         Self { phase, cause }
     }

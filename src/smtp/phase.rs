@@ -42,6 +42,31 @@ pub enum Phase {
     Quit,
 }
 
+impl Phase {
+    /// Returns its name in spans and metrics, such as `starttls`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Preparation => "preparation",
+            Self::Token => "token",
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Greeting => "greeting",
+            Self::Ehlo => "ehlo",
+            Self::StartTls => "starttls",
+            Self::Tls => "tls",
+            Self::Auth => "auth",
+            Self::Mail => "mail",
+            Self::Rcpt => "rcpt",
+            Self::Data => "data",
+            Self::Chunk => "bdat",
+            Self::Body => "body",
+            Self::FinalReply => "final_reply",
+            Self::Reset => "rset",
+            Self::Quit => "quit",
+        }
+    }
+}
+
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

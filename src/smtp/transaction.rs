@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lettre::Address;
 
-use super::connection::Connection;
+use super::connection::{Connection, Endpoint};
 use super::content::{Content, Encoder};
 use super::dsn::Dsn;
 use super::envelope::{Commands, EnvelopeReplies};
@@ -14,6 +14,8 @@ use super::failure::{Cause, Failure, ReplyFault};
 use super::phase::Phase;
 use super::reply::Reply;
 use crate::config::Chunking;
+use crate::observe::Stopwatch;
+use crate::observe::connection::{self as observe, phase};
 
 /// A message of more octets is sent only after the server has accepted somebody: a refusal then costs no upload.
 const LARGEST_UNASKED: u64 = 64 * 1024;
@@ -83,6 +85,10 @@ impl From<Failure> for Undelivered {
 }
 
 impl Undelivered {
+    fn name(&self) -> &'static str {
+        self.failure.name()
+    }
+
     pub(super) fn refused(phase: Phase, reply: Reply) -> Self {
         Failure::new(phase, Cause::Refused(reply)).into()
     }
@@ -129,6 +135,15 @@ impl Connection {
     /// # Cancellation
     /// A dropped future leaves the connection unclean; whether the message arrived is then unknown.
     pub(crate) async fn submit(&mut self, order: &Order<'_>) -> Result<Delivery, Undelivered> {
+        let stopwatch = Stopwatch::start(&self.endpoint.clock);
+        let span = observe::transaction(order.recipients.len(), order.content.wire_size());
+        let delivery = span.note(span.run(self.transact(order)).await, Undelivered::name)?;
+        let Endpoint { clock, server, .. } = &self.endpoint;
+        observe::measured(server, "transaction", clock, stopwatch);
+        Ok(delivery)
+    }
+
+    async fn transact(&mut self, order: &Order<'_>) -> Result<Delivery, Undelivered> {
         let commands = self.commands(order).map_err(|cause| Failure::new(Phase::Preparation, cause))?;
         self.in_transaction = true;
         let Order { content, policy, .. } = order;
@@ -144,7 +159,11 @@ impl Connection {
             return self.single_flight(commands, content).await;
         }
         let replies = match self.capabilities.pipelining {
-            true => self.envelope_in_one_flight(&commands, chunks || asks_first).await?,
+            true => {
+                let envelope = self.envelope_in_one_flight(&commands, chunks || asks_first);
+                let span = phase(Phase::Mail.name());
+                span.note(span.run(envelope).await, Undelivered::name)?
+            }
             false => self.envelope_step_by_step(&commands).await?,
         };
         if !replies.may_proceed(*policy) {
@@ -239,8 +258,12 @@ impl Connection {
         let stall = self.endpoint.config.timeouts().body_progress();
         match content.verbatim() {
             Some(body) => {
-                self.write_or_last_words(Phase::Body, head.as_bytes(), stall).await?;
-                self.write_or_last_words(Phase::Body, body, stall).await?;
+                let writing = async {
+                    self.write_or_last_words(Phase::Body, head.as_bytes(), stall).await?;
+                    self.write_or_last_words(Phase::Body, body, stall).await
+                };
+                let span = phase(Phase::Body.name());
+                span.note(span.run(writing).await, Undelivered::name)?;
             }
             None => self.write_pieces(content.plain(), head.into_bytes()).await?,
         }
@@ -281,21 +304,29 @@ impl Connection {
         mut piece: Vec<u8>,
     ) -> Result<(), Undelivered> {
         let stall = self.endpoint.config.timeouts().body_progress();
-        loop {
-            let more = encoder.fill(&mut piece, PIECE);
-            self.write_or_last_words(Phase::Body, &piece, stall).await?;
-            if !more {
-                return Ok(());
+        let writing = async {
+            loop {
+                let more = encoder.fill(&mut piece, PIECE);
+                self.write_or_last_words(Phase::Body, &piece, stall).await?;
+                if !more {
+                    return Ok(());
+                }
+                piece.clear();
             }
-            piece.clear();
-        }
+        };
+        let span = phase(Phase::Body.name());
+        span.note(span.run(writing).await, Undelivered::name)
     }
 
     /// Waits for the verdict. From here on the server may have the whole message.
     async fn final_reply(&mut self) -> Result<Reply, Undelivered> {
         let timeouts = *self.endpoint.config.timeouts();
-        self.flush_and_listen(Phase::FinalReply, timeouts.body_progress()).await?;
-        self.read(Phase::FinalReply, timeouts.final_reply()).await.map_err(Undelivered::unknown)
+        let waiting = async {
+            self.flush_and_listen(Phase::FinalReply, timeouts.body_progress()).await?;
+            self.read(Phase::FinalReply, timeouts.final_reply()).await.map_err(Undelivered::unknown)
+        };
+        let span = phase(Phase::FinalReply.name());
+        span.note(span.run(waiting).await, Undelivered::name)
     }
 
     fn conclude(

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use self::state::{Flight, Landing, State, Step};
 use super::{AccessToken, TokenError, TokenErrorKind, TokenFuture, TokenNote, TokenProvider, TokenRequest};
 use crate::clock::Clock;
+use crate::observe::token::Request;
 use crate::retry::jitter;
 
 mod state;
@@ -144,14 +145,19 @@ impl TokenCache {
             let message = "a token is needed outside of a Tokio runtime";
             TokenError::with_source(TokenErrorKind::Configuration, message, error)
         })?;
+        let observed = match self.provider.is_cache() {
+            true => Request::passed_on(&self.clock),
+            false => Request::begin(&self.clock),
+        };
         let (sender, landing) = watch::channel(None);
         let flight = Flight {
             clock: self.clock.clone(),
             early: self.margin.saturating_add(jitter(self.jitter)),
             state: self.state.clone(),
             landing: Some(sender),
+            observed: observed.clone(),
         };
-        let work = self.clone().fly(flight, least_validity, request.rejected().cloned());
+        let work = observed.run(self.clone().fly(flight, least_validity, request.rejected().cloned()));
         // Last: from here on only the end of the flight takes it back, and nothing may fail before that is certain.
         state.flight = Some(landing.clone());
         // A runtime that is ending drops the flight at once, and its end takes the lock.
@@ -191,6 +197,10 @@ impl TokenProvider for TokenCache {
 
     fn notes(&self) -> Vec<TokenNote> {
         self.provider.notes()
+    }
+
+    fn is_cache(&self) -> bool {
+        true
     }
 }
 

@@ -33,6 +33,23 @@ pub enum TokenErrorKind {
     Configuration,
 }
 
+impl TokenErrorKind {
+    /// Returns its name in spans and metrics, such as `sign_in_required`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SignInRequired => "sign_in_required",
+            Self::ClientRefused => "client_refused",
+            Self::AccountRefused => "account_refused",
+            Self::RequestRefused => "request_refused",
+            Self::Unavailable => "unavailable",
+            Self::InvalidResponse => "invalid_response",
+            Self::InvalidToken => "invalid_token",
+            Self::Store => "store",
+            Self::Configuration => "configuration",
+        }
+    }
+}
+
 /// An access token could not be had.
 ///
 /// Cheap to clone, because every task that waited for the same request gets the same error.

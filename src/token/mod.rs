@@ -179,6 +179,14 @@ pub trait TokenProvider: fmt::Debug + Send + Sync {
     fn notes(&self) -> Vec<TokenNote> {
         Vec::new()
     }
+
+    /// Tells whether this is a [`TokenCache`], behind whatever pointers: its requests are logged and counted there, and
+    /// not again by a cache before it.
+    ///
+    /// Default: no.
+    fn is_cache(&self) -> bool {
+        false
+    }
 }
 
 /// What a [`TokenProvider`] tells a diagnosis about itself, in words that follow one another after commas.
@@ -217,6 +225,10 @@ impl<P: TokenProvider + ?Sized> TokenProvider for Arc<P> {
 
     fn notes(&self) -> Vec<TokenNote> {
         (**self).notes()
+    }
+
+    fn is_cache(&self) -> bool {
+        (**self).is_cache()
     }
 }
 

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, Moment};
+use crate::observe::token::Request;
 use crate::retry::Backoff;
 use crate::token::{AccessToken, TokenError, TokenErrorKind, TokenRequest};
 
@@ -130,13 +131,10 @@ impl State {
         self.hold_off = Some(HoldOff { until: moment.after(wait), error: error.clone() });
     }
 
-    #[cfg(feature = "tracing")]
-    fn warn_of(&self, error: &TokenError, now: OffsetDateTime) {
-        let held = self.held.as_ref().filter(|held| !held.refused);
-        if let Some(held) = held.filter(|held| held.token.is_valid_for(Duration::ZERO, now)) {
-            let expires_at = held.token.expires_at();
-            tracing::warn!(%error, %expires_at, "refreshing the access token failed, the old one is still used");
-        }
+    /// Returns when the held token expires, if it can be used until then.
+    fn still_good_until(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        let held = self.held.as_ref().filter(|held| !held.refused)?;
+        held.token.is_valid_for(Duration::ZERO, now).then(|| held.token.expires_at())
     }
 }
 
@@ -155,6 +153,7 @@ pub(super) struct Flight {
     pub(super) early: Duration,
     pub(super) state: Arc<Mutex<State>>,
     pub(super) landing: Option<watch::Sender<Option<Result<AccessToken, TokenError>>>>,
+    pub(super) observed: Request,
 }
 
 impl Flight {
@@ -165,17 +164,21 @@ impl Flight {
     fn finish(&mut self, result: Result<AccessToken, TokenError>) {
         let Some(landing) = self.landing.take() else { return };
         let now = self.clock.now();
-        {
+        let old = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.flight = None;
             match &result {
                 Ok(token) => state.succeed(token.clone(), self.early, now),
-                Err(error) => {
-                    state.fail(error, self.clock.moment());
-                    #[cfg(feature = "tracing")]
-                    state.warn_of(error, now);
-                }
+                Err(error) => state.fail(error, self.clock.moment()),
             }
+            state.still_good_until(now)
+        };
+        match &result {
+            Ok(token) => {
+                let validity = Duration::try_from(token.expires_at() - now).unwrap_or_default();
+                self.observed.obtained(&self.clock, validity);
+            }
+            Err(error) => self.observed.failed(&self.clock, error.kind().name(), error, old),
         }
         landing.send_replace(Some(result));
     }

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use smtp_oauth::entra::{self, App, ClientSecret, Tenant};
+use smtp_oauth::entra::{self, App};
 use smtp_oauth::oauth::{DeviceEvent, SignedIn};
 use smtp_oauth::testing::FakeEntra;
 use smtp_oauth::{
-    AuthenticationSettings, FileStore, Grant, MailProvider, Settings, TokenError, TokenProvider, TokenRequest,
+    AuthenticationSettings, FileStore, Grant, Settings, TokenError, TokenProvider, TokenRequest,
 };
 
 const USAGE: &str = "usage: sign_in [--device | --loopback | --client-credentials] [--demo]
@@ -108,36 +108,15 @@ fn from_settings(way: Way) -> Result<Setup, Box<dyn Error>> {
     let settings: Settings =
         toml::from_str(&text).map_err(|_| format!("{} is not a TOML file of settings", path.display()))?;
     let settings = settings.relative_to(path.parent().unwrap_or(Path::new(""))).resolve()?;
-    let AuthenticationSettings::OAuth {
-        tenant,
-        client_id,
-        client_secret,
-        client_secret_expires,
-        authority,
-        grant,
-        token_store,
-        ..
-    } = settings.authentication
+    let app = settings.app()?;
+    let (Some(app), AuthenticationSettings::OAuth { grant, token_store, .. }) =
+        (app, settings.authentication)
     else {
         return Err("the settings choose basic authentication: there is nothing to sign in to".into());
     };
     if grant == Grant::ClientCredentials && way != Way::ClientCredentials {
         let name = grant.name();
         return Err(format!("the settings choose {name}: nobody signs in, try --client-credentials").into());
-    }
-    let mut app = App::builder(Tenant::parse(&tenant)?, client_id);
-    if let MailProvider::Exchange(cloud) = settings.server.provider() {
-        app = app.cloud(cloud);
-    }
-    if let Some(secret) = client_secret {
-        let secret = ClientSecret::new(secret);
-        app = app.client_secret(match client_secret_expires {
-            Some(day) => secret.with_expiry(day.midnight().assume_utc()),
-            None => secret,
-        });
-    }
-    if let Some(authority) = authority {
-        app = app.authority(authority);
     }
     let username = Some(settings.server.username().to_owned());
     Ok(Setup { app: app.build()?, store: token_store, username, fake: None })

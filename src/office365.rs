@@ -6,8 +6,8 @@ use serde::de::{Deserialize, Deserializer, Error};
 
 use crate::cloud::Cloud;
 use crate::config::{
-    AuthenticationMethod, ConfigError, ConfigProblem, Draft, Keys, MailServerConfig, Problems, ServerBuilder,
-    Table, Tls,
+    AuthenticationMethod, ConfigError, ConfigProblem, Draft, Keys, MailProvider, MailServerConfig, Problems,
+    ServerBuilder, Table, Tls,
 };
 
 /// The port that Exchange Online takes submissions on.
@@ -75,7 +75,7 @@ impl From<Office365Profile> for MailServerConfig {
 impl ServerBuilder<Office365Profile> {
     /// Sets the cloud that the tenant lives in; it decides the host. Default: [`Cloud::Public`].
     pub fn cloud(mut self, cloud: Cloud) -> Self {
-        self.draft.cloud = Some(cloud);
+        self.draft.provider = Some(MailProvider::Exchange(cloud));
         self
     }
 
@@ -85,10 +85,11 @@ impl ServerBuilder<Office365Profile> {
     /// [`ConfigError`] with every problem found.
     pub fn build(self) -> Result<Office365Profile, ConfigError> {
         let mut draft = self.draft;
-        let cloud = *draft.cloud.get_or_insert_default();
-        if draft.host.is_none() {
-            draft.host = cloud.smtp_hosts().first().map(|host| (*host).to_owned());
-        }
+        let cloud = match draft.provider {
+            Some(MailProvider::Exchange(cloud)) => cloud,
+            _ => Cloud::default(),
+        };
+        draft.provider = Some(MailProvider::Exchange(cloud));
         let problems = problems(&draft, cloud);
         draft.problems.extend_new(problems);
         Ok(Office365Profile { cloud, config: draft.complete()? })
@@ -101,7 +102,7 @@ impl ServerBuilder<Office365Profile> {
         let clouds = Cloud::ALL.map(|cloud| (cloud.name(), cloud));
         let cloud = keys.choice("cloud", &clouds);
         let mut draft = Draft::read(keys, directory);
-        draft.cloud = cloud;
+        draft.provider = cloud.map(MailProvider::Exchange);
         Self::with_draft(draft)
     }
 }
@@ -142,7 +143,7 @@ pub fn basic_authentication_retirement() -> &'static str {
 /// Finds what the general checks cannot know.
 fn problems(draft: &Draft, cloud: Cloud) -> Problems {
     let mut problems = Problems::default();
-    let host = draft.host.as_deref().unwrap_or_default();
+    let Some(host) = draft.host.as_deref().or(cloud.smtp_hosts().first().copied()) else { return problems };
     if let Some(username) = draft.username.as_deref().filter(|name| !name.is_empty()) {
         problems.extend(username_problem(username));
     }

@@ -9,27 +9,26 @@ use super::host::{self, Host};
 use super::limits::{ConnectionReuse, SendingLimits, WhenReached};
 use super::mailbox;
 use super::problem::{ConfigError, ConfigProblem, Problems};
-use super::server::{Chunking, InitialResponse, MailProvider, MailServerConfig, Tls};
+use super::provider::MailProvider;
+use super::server::{Chunking, InitialResponse, MailServerConfig, Tls};
 use super::timeouts::Timeouts;
-use crate::cloud::Cloud;
 use crate::tls::{TlsSettings, TlsVersion};
 
 /// Ports of RFC 8314 §7.3 (implicit TLS) and RFC 6409 §3.1 (submission).
 const SUBMISSIONS: u16 = 465;
 const SUBMISSION: u16 = 587;
 
-/// Exchange Online allows three connections at once for a mailbox.
+/// More than that Exchange Online refuses.
 const EXCHANGE_CONNECTIONS: u32 = 3;
-const CONNECTIONS: u32 = 4;
 
-const REFRESH_MARGIN: Duration = Duration::from_secs(5 * 60);
 /// Entra's tokens live for 60 to 90 minutes: a longer margin would leave none to use.
 const LONGEST_REFRESH_MARGIN: Duration = Duration::from_secs(45 * 60);
 
 /// What was entered, before it is checked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Draft {
-    pub(crate) cloud: Option<Cloud>,
+    /// Whose profile was chosen; else the host tells.
+    pub(crate) provider: Option<MailProvider>,
     pub(crate) host: Option<String>,
     pub(crate) port: Option<u16>,
     pub(crate) tls: Option<Tls>,
@@ -62,11 +61,7 @@ pub(crate) struct LimitsDraft {
 
 impl LimitsDraft {
     fn complete(self, provider: MailProvider) -> SendingLimits {
-        let default = match provider {
-            MailProvider::Exchange(_) => SendingLimits::exchange_online(),
-            MailProvider::Other => SendingLimits::new(),
-        };
-        let limits = self.whole.unwrap_or(default);
+        let limits = self.whole.unwrap_or_else(|| provider.limits());
         limits
             .with_messages_per_minute(self.messages_per_minute.or(limits.messages_per_minute()))
             .with_recipients_per_day(self.recipients_per_day.or(limits.recipients_per_day()))
@@ -117,11 +112,18 @@ impl Draft {
     /// Checks everything, but for fields that have a problem already.
     pub(crate) fn complete(mut self) -> Result<MailServerConfig, ConfigError> {
         let mut found = Problems::default();
-        let host = found.accept(Host::parse(self.host.as_deref().unwrap_or_default()));
-        let tls = self.tls.unwrap_or_default();
+        let default_host = self.provider.and_then(MailProvider::host).unwrap_or_default();
+        let host = found.accept(Host::parse(self.host.as_deref().unwrap_or(default_host)));
+        let by_name = || host.as_ref().map_or(MailProvider::Other, MailProvider::at);
+        let provider = self.provider.unwrap_or_else(by_name);
+        let tls = self.tls.unwrap_or_else(|| provider.tls());
         let port = self.port.unwrap_or(if tls == Tls::Implicit { SUBMISSIONS } else { SUBMISSION });
         if let Some(host) = host.as_ref().filter(|_| !self.problems.concern("tls")) {
             found.extend(transport_problems(host, port, tls));
+        }
+        if let (Some(host), Some(service)) = (&host, provider.service()) {
+            let username = self.username.as_deref().unwrap_or_default();
+            found.extend_new(service.problems(host, port, tls, username));
         }
         let tls_settings = self.tls_settings(&mut found);
         let username = found.accept(mailbox::username(self.username.as_deref().unwrap_or_default()));
@@ -137,8 +139,8 @@ impl Draft {
         found.extend(self.timeouts.problems());
         found.extend(self.reuse.problems());
         let hello_name = found.accept(host::hello_name(self.hello_name.as_deref().unwrap_or("[127.0.0.1]")));
-        let refresh_margin = found.accept(refresh_margin(self.refresh_margin));
-        let provider = self.provider(host.as_ref());
+        let margin = self.refresh_margin.unwrap_or_else(|| provider.refresh_margin());
+        let refresh_margin = found.accept(refresh_margin(margin));
         let max_connections = found.accept(self.connections(host.as_ref(), provider));
 
         let config = (|| {
@@ -153,10 +155,7 @@ impl Draft {
                 timeouts: self.timeouts,
                 hello_name: hello_name?,
                 max_connections: max_connections?,
-                chunking: self.chunking.unwrap_or(match provider {
-                    MailProvider::Exchange(_) => Chunking::Off,
-                    MailProvider::Other => Chunking::Auto,
-                }),
+                chunking: self.chunking.unwrap_or_else(|| provider.chunking()),
                 initial_response: self.initial_response,
                 refresh_margin: refresh_margin?,
                 provider,
@@ -168,20 +167,10 @@ impl Draft {
         self.problems.finish(config)
     }
 
-    /// Says whose server it is: the profile's, or known by its name.
-    fn provider(&self, host: Option<&Host>) -> MailProvider {
-        let by_name = || {
-            Cloud::ALL
-                .into_iter()
-                .find(|cloud| host.is_some_and(|host| cloud.smtp_hosts().contains(&host.as_str())))
-        };
-        self.cloud.or_else(by_name).map_or(MailProvider::Other, MailProvider::Exchange)
-    }
-
     fn connections(&self, host: Option<&Host>, provider: MailProvider) -> Result<NonZeroU32, ConfigProblem> {
-        let is_exchange = provider != MailProvider::Other;
-        let default = NonZeroU32::new(if is_exchange { EXCHANGE_CONNECTIONS } else { CONNECTIONS });
+        let default = NonZeroU32::new(provider.connections());
         let connections = self.max_connections.or(default).unwrap_or(NonZeroU32::MIN);
+        let is_exchange = matches!(provider, MailProvider::Exchange(_));
         let is_loopback = host.is_some_and(Host::is_loopback); // A fake, or a relay of one's own.
         if is_exchange && !is_loopback && connections.get() > EXCHANGE_CONNECTIONS {
             let mend = "enter at most 3: Exchange Online refuses a mailbox's fourth connection (432 4.3.2)";
@@ -246,8 +235,7 @@ fn transport_problems(host: &Host, port: u16, tls: Tls) -> Option<ConfigProblem>
     }
 }
 
-fn refresh_margin(given: Option<Duration>) -> Result<Duration, ConfigProblem> {
-    let margin = given.unwrap_or(REFRESH_MARGIN);
+fn refresh_margin(margin: Duration) -> Result<Duration, ConfigProblem> {
     if margin <= LONGEST_REFRESH_MARGIN {
         return Ok(margin);
     }

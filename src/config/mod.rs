@@ -7,6 +7,7 @@ mod keys;
 mod limits;
 mod mailbox;
 mod problem;
+mod provider;
 mod read;
 mod server;
 mod timeouts;
@@ -15,7 +16,8 @@ mod value;
 pub use builder::ServerBuilder;
 pub use limits::{ConnectionReuse, SendingLimits, WhenReached};
 pub use problem::{ConfigError, ConfigProblem};
-pub use server::{AuthenticationMethod, Chunking, InitialResponse, MailProvider, MailServerConfig, Tls};
+pub use provider::MailProvider;
+pub use server::{AuthenticationMethod, Chunking, InitialResponse, MailServerConfig, Tls};
 pub use timeouts::Timeouts;
 
 pub(crate) use draft::Draft;

@@ -6,10 +6,11 @@ use std::time::Duration;
 use lettre::message::Mailbox;
 
 use super::builder::ServerBuilder;
+use super::draft::Draft;
 use super::host::Host;
 use super::limits::{ConnectionReuse, SendingLimits};
+use super::provider::MailProvider;
 use super::timeouts::Timeouts;
-use crate::cloud::Cloud;
 use crate::tls::TlsSettings;
 
 /// How the connection to the mail server is encrypted.
@@ -56,16 +57,6 @@ pub enum InitialResponse {
     WhenShort,
     /// Always: saves a round trip with servers known to take long lines, as Exchange Online does.
     Always,
-}
-
-/// Whose mail server it is, and so how its replies are to be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum MailProvider {
-    /// Exchange Online in the given cloud.
-    Exchange(Cloud),
-    /// Any other server.
-    Other,
 }
 
 /// A way to sign in to the mail server.
@@ -129,6 +120,22 @@ impl MailServerConfig {
     /// Starts with the defaults; host and user name are required.
     pub fn builder() -> ServerBuilder<Self> {
         ServerBuilder::default()
+    }
+
+    /// Starts with what the documents of a mail service say: host, port, TLS and limits; the user name is required.
+    ///
+    /// `build` then refuses what the service would: another host or port, a user name that is no address. A host on this
+    /// machine is taken as well, for fakes and local relays.
+    ///
+    /// ```
+    /// use smtp_oauth::{MailProvider, MailServerConfig, Tls};
+    ///
+    /// let config = MailServerConfig::for_provider(MailProvider::Gmail).username("svc.mail@gmail.com").build()?;
+    /// assert_eq!((config.host(), config.port(), config.tls()), ("smtp.gmail.com", 465, Tls::Implicit));
+    /// # Ok::<(), smtp_oauth::ConfigError>(())
+    /// ```
+    pub fn for_provider(provider: MailProvider) -> ServerBuilder<Self> {
+        ServerBuilder::with_draft(Draft { provider: Some(provider), ..Draft::default() })
     }
 
     /// Returns the server's DNS name or IP address; an IPv6 address has no brackets.
@@ -222,11 +229,11 @@ impl MailServerConfig {
         self.provider
     }
 
-    /// Returns the ways to sign in, the preferred one first: OAuth before Basic.
+    /// Returns the ways to sign in that the service takes, the preferred one first: OAuth before Basic.
     ///
     /// A password does not expire by itself, can be phished, and is being retired by Microsoft (see
     /// [`basic_authentication_retirement`](crate::basic_authentication_retirement)).
     pub fn authentication_preference(&self) -> &'static [AuthenticationMethod] {
-        AuthenticationMethod::PREFERENCE
+        self.provider.authentication_methods()
     }
 }

@@ -141,7 +141,7 @@ impl MailerBuilder {
         let Self { config, authentication, clock, retry, shared_limits } = self;
         let mut problems = Problems::default();
         let authentication = match authentication {
-            Some(sign_in) => sign_in.complete(&config, &clock, &mut problems),
+            Some(sign_in) => sign_in.complete(&clock, &mut problems),
             None => {
                 let mend = "say how to sign in: `Authentication::oauth` or `Authentication::basic`";
                 problems.push(ConfigProblem::new("authentication", mend));
@@ -158,6 +158,11 @@ impl MailerBuilder {
                 .showing(config.tls().name()),
             );
         }
+        let service = config.provider().service();
+        problems.extend(authentication.as_ref().and_then(|how| {
+            let mend = service?.method_problem(how.method())?;
+            Some(ConfigProblem::new("authentication", mend))
+        }));
         let tls = config.tls_settings().client_config();
         if let Err(error) = &tls {
             problems.push(ConfigProblem::new("tls", format!("TLS cannot be set up: {error}")));
@@ -260,16 +265,18 @@ impl Mailer {
     pub fn warnings(&self) -> Vec<String> {
         let config = self.config();
         let mut warnings = Vec::new();
-        let MailProvider::Exchange(_) = config.provider() else { return warnings };
-        if self.0.method == AuthenticationMethod::Basic {
+        let is_exchange = matches!(config.provider(), MailProvider::Exchange(_));
+        if is_exchange && self.0.method == AuthenticationMethod::Basic {
             warnings.push(basic_authentication_retirement().to_owned());
         }
-        if config.sends_as_other() {
-            warnings.push(format!(
-                "{} sends as {}, for which it needs the permission Send As",
-                config.username(),
-                config.sender().email,
-            ));
+        let consequence = match config.provider().service() {
+            Some(service) => service.other_sender,
+            None if is_exchange => "for which it needs the permission Send As",
+            None => "",
+        };
+        if config.sends_as_other() && !consequence.is_empty() {
+            let (username, sender) = (config.username(), &config.sender().email);
+            warnings.push(format!("{username} sends as {sender}, {consequence}"));
         }
         warnings
     }

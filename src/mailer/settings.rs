@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::{Mailer, MailerBuilder};
 use crate::authentication::Authentication;
 use crate::clock::Clock;
-use crate::config::{ConfigError, ConfigProblem, MailProvider, MailServerConfig, Problems};
-use crate::entra::{App, AppBuilder, ClientSecret, Tenant};
+use crate::config::{ConfigError, ConfigProblem, Problems};
+use crate::entra::AppBuilder;
 use crate::settings::{AuthenticationSettings, Grant, ResolvedSettings, Settings};
 use crate::token::store::FileStore;
 
@@ -14,7 +14,7 @@ use crate::token::store::FileStore;
 #[derive(Debug)]
 pub(super) enum SignIn {
     Ready(Authentication),
-    /// An app registration that waits for the clock and the TLS settings.
+    /// An app registration that waits for the clock.
     App {
         app: Box<AppBuilder>,
         /// Where the refresh token is; none for an app that signs in as itself.
@@ -23,17 +23,12 @@ pub(super) enum SignIn {
 }
 
 impl SignIn {
-    pub(super) fn complete(
-        self,
-        config: &MailServerConfig,
-        clock: &Clock,
-        problems: &mut Problems,
-    ) -> Option<Authentication> {
+    pub(super) fn complete(self, clock: &Clock, problems: &mut Problems) -> Option<Authentication> {
         let (app, path) = match self {
             Self::Ready(authentication) => return Some(authentication),
             Self::App { app, store } => (app, store),
         };
-        let app = match app.clock(clock.clone()).tls(config.tls_settings().clone()).build() {
+        let app = match app.clock(clock.clone()).build() {
             Ok(app) => Some(app),
             Err(error) => {
                 let found = error.problems().iter();
@@ -63,42 +58,24 @@ impl MailerBuilder {
     /// # Errors
     /// [`ConfigError`] with every problem of the settings, each under its key.
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        let ResolvedSettings { server, authentication } = settings.resolve()?;
-        let sign_in = match authentication {
-            AuthenticationSettings::Basic { password } => SignIn::Ready(Authentication::basic(password)),
-            AuthenticationSettings::OAuth {
-                tenant,
-                client_id,
-                client_secret,
-                client_secret_expires,
-                authority,
-                grant,
-                token_store,
-            } => {
-                let tenant = parse_tenant(&tenant, grant)?;
-                let mut app = App::builder(tenant, client_id);
-                if let MailProvider::Exchange(cloud) = server.provider() {
-                    app = app.cloud(cloud);
-                }
-                if let Some(value) = client_secret {
-                    let secret = ClientSecret::new(value);
-                    app = app.client_secret(match client_secret_expires {
-                        Some(date) => secret.with_expiry(date.midnight().assume_utc()),
-                        None => secret,
-                    });
-                }
-                if let Some(authority) = authority {
-                    app = app.authority(authority);
-                }
+        let resolved = settings.resolve()?;
+        let app = resolved.app()?;
+        let ResolvedSettings { server, authentication } = resolved;
+        let sign_in = match (authentication, app) {
+            (AuthenticationSettings::OAuth { grant, token_store, .. }, Some(app)) => {
                 let store = match grant {
                     Grant::RefreshToken => Some(token_store),
                     Grant::ClientCredentials => None,
                 };
-                SignIn::App { app: Box::new(app), store }
+                Some(SignIn::App { app: Box::new(app), store })
             }
+            (AuthenticationSettings::Basic { password }, _) => {
+                Some(SignIn::Ready(Authentication::basic(password)))
+            }
+            (AuthenticationSettings::OAuth { .. }, None) => None,
         };
         let mut builder = Mailer::builder(server);
-        builder.authentication = Some(sign_in);
+        builder.authentication = sign_in;
         Ok(builder)
     }
 }
@@ -122,14 +99,4 @@ impl Mailer {
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         MailerBuilder::from_settings(settings)?.build()
     }
-}
-
-fn parse_tenant(given: &str, grant: Grant) -> Result<Tenant, ConfigProblem> {
-    let problem = |mend: String| ConfigProblem::new("authentication.tenant", mend).showing(given);
-    let tenant = Tenant::parse(given).map_err(|error| problem(error.to_string()))?;
-    if grant == Grant::ClientCredentials && !tenant.is_single() {
-        let mend = "enter the tenant's id or domain: an app that signs in as itself does so in one tenant";
-        return Err(problem(mend.to_owned()));
-    }
-    Ok(tenant)
 }

@@ -50,7 +50,25 @@ impl ServerMetadata {
 
     /// Returns Google's endpoints, for Gmail and Google Workspace.
     ///
-    /// Source: accounts.google.com/.well-known/openid-configuration.
+    /// Google gives a refresh token only to a sign-in with `access_type=offline`, and for each account once unless the
+    /// sign-in asks for consent again. Sources: accounts.google.com/.well-known/openid-configuration,
+    /// developers.google.com/identity/protocols/oauth2/web-server.
+    ///
+    /// ```
+    /// use smtp_oauth::oauth::{ClientAuthentication, Prompt, ServerMetadata};
+    ///
+    /// let client = ServerMetadata::google()
+    ///     .client("1234.apps.googleusercontent.com")
+    ///     .authentication(ClientAuthentication::Post("client-secret".into()))
+    ///     .build()?;
+    /// let sign_in = client
+    ///     .authorization_code("https://app.example.com/signed-in".parse()?)
+    ///     .scopes([ServerMetadata::GOOGLE_MAIL_SCOPE, "openid", "email"])
+    ///     .parameter("access_type", "offline")
+    ///     .prompt(Prompt::Consent);
+    /// assert_eq!(sign_in.start()?.url().host_str(), Some("accounts.google.com"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn google() -> Self {
         Self::known(
             "https://accounts.google.com",
@@ -68,6 +86,16 @@ impl ServerMetadata {
             "https://api.login.yahoo.com",
             "https://api.login.yahoo.com/oauth2/get_token",
             "https://api.login.yahoo.com/oauth2/request_auth",
+            None,
+        )
+    }
+
+    /// Returns AOL's endpoints, which are Yahoo's under another host.
+    pub fn aol() -> Self {
+        Self::known(
+            "https://api.login.aol.com",
+            "https://api.login.aol.com/oauth2/get_token",
+            "https://api.login.aol.com/oauth2/request_auth",
             None,
         )
     }
@@ -202,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_servers_known_by_heart_are_credible() {
-        for server in [ServerMetadata::google(), ServerMetadata::yahoo()] {
+        for server in [ServerMetadata::google(), ServerMetadata::yahoo(), ServerMetadata::aol()] {
             let issuer = Url::parse(server.issuer()).unwrap();
             assert!(is_credible(&issuer, server.token_endpoint()));
             assert!(is_credible(&issuer, server.authorization_endpoint().unwrap()));

@@ -1,5 +1,6 @@
 //! A whole settings file, mail server and sign-in: read with serde, resolved once. Requests no token, opens no connection.
 
+mod app;
 mod authentication;
 mod secret;
 

@@ -8,7 +8,7 @@ const SECRET: &str = "s3cr3t~Q-geheim";
 fn settings(client_secret: &str) -> Settings {
     let text = format!(
         "[server]\nusername = 'svc-mail@contoso.com'\n\
-         [authentication]\ntenant = 'contoso.onmicrosoft.com'\nclient_id = '8f2c1d1e'\nclient_secret = {client_secret}\n"
+         [authentication]\ntenant = 'contoso.onmicrosoft.com'\nclient_id = '8f2c1d1e-0000-4000-8000-000000000001'\nclient_secret = {client_secret}\n"
     );
     toml::from_str(&text).unwrap_or_else(|error| panic!("{error}"))
 }

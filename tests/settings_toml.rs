@@ -13,7 +13,7 @@ use smtp_oauth::{
 const SECRET: &str = "s3cr3t~Q-geheim";
 
 const SERVER: &str = "[server]\nusername = 'svc-mail@contoso.com'\n";
-const OAUTH: &str = "[authentication]\ntenant = 'contoso.onmicrosoft.com'\nclient_id = '8f2c1d1e'\n";
+const OAUTH: &str = "[authentication]\ntenant = 'contoso.onmicrosoft.com'\nclient_id = '8f2c1d1e-0000-4000-8000-000000000001'\n";
 
 fn settings(text: &str) -> Settings {
     toml::from_str(text).unwrap_or_else(|error| panic!("{error}"))
@@ -49,7 +49,10 @@ fn the_shortest_file_has_all_defaults() {
             ..
         } => {
             assert_eq!((grant, grant.name()), (Grant::RefreshToken, "refresh_token"));
-            assert_eq!((tenant.as_str(), client_id.as_str()), ("contoso.onmicrosoft.com", "8f2c1d1e"));
+            assert_eq!(
+                (tenant.as_str(), client_id.as_str()),
+                ("contoso.onmicrosoft.com", "8f2c1d1e-0000-4000-8000-000000000001")
+            );
             assert!(client_secret.is_none() && client_secret_expires.is_none() && authority.is_none());
             assert_eq!(token_store, Path::new("token.json"));
         }
@@ -80,7 +83,7 @@ fn every_key_of_a_full_file_is_taken() {
         [authentication]
         method = "oauth"
         tenant = "contoso.onmicrosoft.com"
-        client_id = "8f2c1d1e"
+        client_id = "8f2c1d1e-0000-4000-8000-000000000001"
         client_secret = "{SECRET}"
         client_secret_expires = 2027-06-30
         authority = "https://login.contoso.com/"
@@ -247,6 +250,14 @@ fn each_mistake_in_authentication_is_explained_under_its_path() {
             r#"authentication.client_secret_expires (given "30.6.2027"): enter the day as the portal shows it, in the form 2027-06-30"#,
         ),
         (
+            oauth("client_secret = ' x'"),
+            "authentication.client_secret: copy the secret again: there are blanks around it",
+        ),
+        (
+            oauth("").replace("8f2c1d1e-", "my app "),
+            r#"authentication.client_id (given "my app 0000-4000-8000-000000000001"): enter the application (client) id of the app registration, a GUID"#,
+        ),
+        (
             oauth("authority = 'http://login.contoso.com'"),
             r#"authentication.authority (given "http://login.contoso.com"): enter an https:// URL: the client secret is sent there"#,
         ),
@@ -372,7 +383,7 @@ async fn an_app_that_signs_in_as_itself_sends_by_settings_alone() {
 #[test]
 fn an_app_signs_in_as_itself_to_one_tenant() {
     let text = format!(
-        "{SERVER}[authentication]\ntenant = 'organizations'\nclient_id = '8f2c1d1e'\nclient_secret = '{SECRET}'\ngrant = 'client_credentials'\n"
+        "{SERVER}[authentication]\ntenant = 'organizations'\nclient_id = '8f2c1d1e-0000-4000-8000-000000000001'\nclient_secret = '{SECRET}'\ngrant = 'client_credentials'\n"
     );
     let error = Mailer::from_settings(&settings(&text)).unwrap_err();
     assert_eq!(

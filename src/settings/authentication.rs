@@ -10,6 +10,7 @@ use url::{Host, Url};
 
 use super::secret;
 use crate::config::{AuthenticationMethod, ConfigProblem, Keys};
+use crate::entra::Tenant;
 
 /// The keys of either method, which the other one refuses.
 const OAUTH_KEYS: [&str; 7] =
@@ -146,6 +147,12 @@ fn read_oauth(keys: &mut Keys<'_>, directory: &Path) -> Option<AuthenticationSet
         let mend = "enter the secret's Value: this is a GUID, as its Secret ID is, which stands beside it in the portal";
         keys.problem(ConfigProblem::new("client_secret", mend));
     }
+    if client_secret.as_ref().is_some_and(|secret| secret.expose_secret().trim() != secret.expose_secret()) {
+        keys.problem(ConfigProblem::new(
+            "client_secret",
+            "copy the secret again: there are blanks around it",
+        ));
+    }
     let grant = read_grant(keys);
     let token_store = if grant == Some(Grant::ClientCredentials) {
         required(keys, "client_secret", "enter the app's client secret: nobody else proves who signs in");
@@ -199,9 +206,7 @@ fn read_tenant(keys: &mut Keys<'_>) -> Option<String> {
     let mend = "enter the tenant's id (a GUID) or domain, such as contoso.onmicrosoft.com";
     required(keys, "tenant", mend);
     let given = keys.text("tenant", mend)?;
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    let is_valid = !given.is_empty() && given.bytes().all(is_name) && given.bytes().any(|byte| byte != b'.');
-    let checked = is_valid.then(|| given.to_owned());
+    let checked = Tenant::parse(given).map(|_| given.to_owned()).ok();
     keys.accept(checked.ok_or_else(|| ConfigProblem::new("tenant", mend).showing(given)))
 }
 
@@ -209,8 +214,7 @@ fn read_client_id(keys: &mut Keys<'_>) -> Option<String> {
     let mend = "enter the application (client) id of the app registration, a GUID";
     required(keys, "client_id", mend);
     let given = keys.text("client_id", mend)?;
-    let is_valid = !given.is_empty() && given.bytes().all(|byte| byte.is_ascii_graphic());
-    let checked = is_valid.then(|| given.to_owned());
+    let checked = is_guid(given).then(|| given.to_owned());
     keys.accept(checked.ok_or_else(|| ConfigProblem::new("client_id", mend).showing(given)))
 }
 

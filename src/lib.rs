@@ -1,3 +1,10 @@
+//! [office365]: crate::guide::office365
+//! [testing]: crate::guide::testing
+//! [migrating-from-lettre]: crate::guide::migrating_from_lettre
+//! [troubleshooting]: crate::guide::troubleshooting
+//! [security]: crate::guide::security
+//! [design]: crate::guide::design
+//!
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(
@@ -24,6 +31,8 @@ mod config;
 mod diagnose;
 pub mod entra;
 mod error;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod limits;
 mod mailer;
 pub mod oauth;

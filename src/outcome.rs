@@ -6,6 +6,7 @@ use std::time::Duration;
 use lettre::Address;
 
 use crate::cause::{self, ReplyCause, Verdict};
+use crate::remedy::{Blanks, Remedy};
 use crate::smtp::{Phase, Reply};
 
 /// A message the server took responsibility for, for at least one recipient (RFC 5321 §4.2.5).
@@ -117,6 +118,24 @@ impl Refusal {
     pub fn cause(&self) -> Option<ReplyCause> {
         let finding = cause::classify(Phase::Rcpt, self.reply.as_ref()?)?;
         Some(finding.cause)
+    }
+
+    /// Returns what can be done about it, if the server's reply is one of those known here.
+    ///
+    /// A refusal does not know the settings: where a step needs them, it says `<username>`, `<sender>` or `<host>`.
+    ///
+    /// ```
+    /// # async fn run(mailer: smtp_oauth::Mailer, message: smtp_oauth::lettre::Message) -> Result<(), smtp_oauth::Error> {
+    /// for refusal in mailer.submit(&message).await?.refused() {
+    ///     let remedy = refusal.remedy().map(|remedy| remedy.to_string());
+    ///     eprintln!("{refusal}\n{}", remedy.unwrap_or_default());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn remedy(&self) -> Option<Remedy> {
+        let finding = cause::classify(Phase::Rcpt, self.reply.as_ref()?)?;
+        Some(finding.advice.fill(&Blanks { username: None, sender: None, host: None }))
     }
 
     /// Returns whose move it is for this recipient.

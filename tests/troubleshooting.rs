@@ -26,7 +26,9 @@ $ cargo run --example doctor -- settings.toml
 ```
 
 Steps that are a line of PowerShell are for Exchange Online PowerShell (`Connect-ExchangeOnline`). How to set everything up:
-[office365.md](office365.md).
+[Microsoft 365 from an empty tenant to the first mail][office365].
+
+[office365]: office365.md
 ";
 
 /// Faults of the way to the server, which have no reply: the demo that stages each, and what the error says.
@@ -37,15 +39,24 @@ const WITHOUT_REPLY: [(&str, &str); 4] = [
     ("token endpoint answered the refresh token grant with", "captive-portal"),
 ];
 
-/// Keeps Markdown from reading placeholders as tags, and stars as emphasis.
+/// Keeps Markdown from reading placeholders as tags, and stars as emphasis; makes addresses links.
 fn escaped(text: &str) -> String {
-    text.chars().fold(String::new(), |mut escaped, char| {
-        if matches!(char, '<' | '*' | '\\') {
-            escaped.push('\\');
+    let words = text.split(' ').map(|word| {
+        if let Some(start) = word.find("https://").or_else(|| word.find("http://")) {
+            let (before, address) = word.split_at(start);
+            let (address, after) =
+                address.split_at(address.trim_end_matches([':', ',', ';', '.', ')']).len());
+            return format!("{before}<{address}>{after}");
         }
-        escaped.push(char);
-        escaped
-    })
+        word.chars().fold(String::new(), |mut escaped, char| {
+            if matches!(char, '<' | '*' | '\\') {
+                escaped.push('\\');
+            }
+            escaped.push(char);
+            escaped
+        })
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 fn write_remedy(page: &mut String, remedy: &Remedy) {

@@ -4,11 +4,11 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use super::{FakeEntra, FakeExchange, IssuedTokens};
+use super::{FakeEntra, FakeExchange, Fault, IssuedTokens, KnownReply, ReceivedMessage};
 use crate::clock::Clock;
 use crate::mailer::MailerBuilder;
 use crate::token::store::{FileStore, TokenStore};
-use crate::{Authentication, Mailer, Office365Profile, ServerBuilder};
+use crate::{Authentication, Mailer, Office365Profile, ReplyCause, ServerBuilder};
 
 /// A tenant on loopback: [`FakeEntra`] issues tokens that [`FakeExchange`] accepts, for one mailbox that has signed in.
 ///
@@ -63,6 +63,70 @@ impl FakeMicrosoft365 {
     /// Returns the fake of Exchange Online, for faults and received messages.
     pub fn exchange(&self) -> &FakeExchange {
         &self.exchange
+    }
+
+    /// Returns the messages received so far, in order.
+    pub fn messages(&self) -> Vec<ReceivedMessage> {
+        self.exchange.messages()
+    }
+
+    /// Returns the message that was received.
+    ///
+    /// # Panics
+    /// When none was received or more than one, saying what the server heard instead.
+    #[track_caller]
+    pub fn only_message(&self) -> ReceivedMessage {
+        let messages: [_; 1] = self.messages().try_into().unwrap_or_else(|messages: Vec<ReceivedMessage>| {
+            let received: Vec<_> = messages
+                .iter()
+                .map(|message| {
+                    format!("{:?} to {}", message.subject(), message.recipient_addresses().join(", "))
+                })
+                .collect();
+            panic!(
+                "expected one message, received {}: {}\nthe server heard:\n  {}",
+                messages.len(),
+                received.join("; "),
+                self.exchange.transcript().join("\n  "),
+            );
+        });
+        let [message] = messages;
+        message
+    }
+
+    /// Refuses from now on as a server does when `cause` holds, until [`recover`](Self::recover).
+    ///
+    /// Connections that are open are closed first, so that a refusal of the sign-in is met by the next message.
+    ///
+    /// ```
+    /// use smtp_oauth::testing::FakeMicrosoft365;
+    /// use smtp_oauth::{Disposition, ReplyCause};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tenant = FakeMicrosoft365::start().await;
+    /// tenant.refuse(ReplyCause::SmtpAuthDisabledForTenant).await;
+    /// let error = tenant.mailer().send_test().await.unwrap_err();
+    /// assert_eq!(error.disposition(), Disposition::FixConfiguration);
+    /// tenant.recover();
+    /// tenant.mailer().send_test().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// When no server is known to refuse for it.
+    pub async fn refuse(&self, cause: ReplyCause) {
+        let known = KnownReply::all().into_iter().find(|known| known.cause == cause);
+        let known = known.unwrap_or_else(|| panic!("no reply is known for {cause:?}"));
+        self.exchange.inject(known.point, Fault::reply(known.reply).always());
+        self.exchange.close_connections(None).await;
+    }
+
+    /// Forgets every fault still to come, at sign-in and at the mail server.
+    pub fn recover(&self) {
+        self.entra.recover();
+        self.exchange.clear_faults();
     }
 
     /// Returns the address of the mailbox that has signed in.

@@ -9,6 +9,7 @@ mod codes;
 mod entra;
 mod exchange;
 mod microsoft365;
+mod received;
 mod replies;
 mod tokens;
 
@@ -21,5 +22,6 @@ pub use exchange::{
     FaultPoint, Handshake, ReceivedMessage, ReceivedRecipient, ScriptedFault, SessionRecord,
 };
 pub use microsoft365::FakeMicrosoft365;
+pub use received::ReceivedAttachment;
 pub use replies::KnownReply;
 pub use tokens::{IssuedTokens, TokenVerdict};

@@ -67,7 +67,8 @@ async fn a_redirect_url_that_is_not_registered_is_refused_until_it_is() {
     let entra = FakeEntra::start().await;
     let sign_in = entra.app().build().unwrap().authorization_code(REDIRECT.parse().unwrap());
     let pending = sign_in.start().unwrap();
-    assert!(entra.browse(pending.url()).await.unwrap().contains("AADSTS50011"));
+    let page = entra.browse(pending.url()).await.unwrap();
+    assert!(page.contains("text/html") && page.contains("<p>AADSTS50011: The redirect URI"), "{page}");
     entra.register_redirect(REDIRECT);
     assert!(entra.browse(pending.url()).await.unwrap().contains("Pick an account"));
 }

@@ -1,4 +1,4 @@
-//! What the fake's sign-in and consent pages look like in a browser. Judges no request (see `sign_in`).
+//! What the fake's sign-in, consent and error pages look like in a browser. Judges no request (see `sign_in`).
 
 use url::{Position, Url};
 
@@ -30,6 +30,11 @@ pub(super) fn consent(url: &Url, app: &str, administrator: &str, scope: &str) ->
     let accept = link(url, "fake_account", administrator, "Accept");
     let asks = format!("The app {} asks for: {}", escaped(app), escaped(scope));
     page("Consent for your organization", &asks, &(accept + &link(url, "fake_decline", "1", "Cancel")))
+}
+
+/// The page that tells why nobody can sign in.
+pub(super) fn trouble(code: u32, text: &str) -> String {
+    page("Sorry, but we’re having trouble signing you in.", &format!("AADSTS{code}: {}", escaped(text)), "")
 }
 
 fn page(heading: &str, asks: &str, choices: &str) -> String {

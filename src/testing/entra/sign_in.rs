@@ -171,7 +171,7 @@ impl State {
                 };
                 ResponseTemplate::new(200).set_body_raw(page, "text/html; charset=utf-8")
             }
-            Err(code) => Refusal::of(code).response(self.clock.now(), 0),
+            Err(code) => trouble(code),
         }
     }
 
@@ -301,8 +301,14 @@ impl State {
 fn lead_back(callback: Result<Url, u32>) -> ResponseTemplate {
     match callback {
         Ok(callback) => ResponseTemplate::new(302).insert_header("location", callback.as_str()),
-        Err(code) => Refusal::of(code).response(OffsetDateTime::UNIX_EPOCH, 0),
+        Err(code) => trouble(code),
     }
+}
+
+/// Shows an error where Entra leads nobody back: it does not know whose redirect URL that is.
+fn trouble(code: u32) -> ResponseTemplate {
+    let Refusal { status, text, .. } = Refusal::of(code);
+    ResponseTemplate::new(status).set_body_raw(page::trouble(code, &text), "text/html; charset=utf-8")
 }
 
 fn callback(query: &HashMap<String, String>) -> Result<Url, u32> {

@@ -82,17 +82,17 @@ struct Mail {
     to: String,
     subject: String,
     text: String,
+    source: String,
 }
 
 impl Mail {
     fn of(message: &ReceivedMessage) -> Self {
-        let text = String::from_utf8_lossy(&message.body).replace("\r\n", "\n");
-        let subject = text.lines().find_map(|line| line.strip_prefix("Subject: "));
         Self {
             from: message.from.clone(),
             to: message.recipient_addresses().join(", "),
-            subject: subject.unwrap_or("(no subject)").to_owned(),
-            text,
+            subject: message.subject(),
+            text: message.text(),
+            source: String::from_utf8_lossy(&message.body).into_owned(),
         }
     }
 }

@@ -15,6 +15,7 @@ use axum::http::Method;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fantoccini::elements::Element;
+use fantoccini::key::Key;
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -116,12 +117,23 @@ impl Desk {
 
     async fn set_the_mail_server_up(&mut self) {
         self.open(&format!("/enter?key={KEY}")).await;
+        self.choose_a_method().await;
         self.find_every_mistake().await;
         self.mend_them().await;
         self.sign_in_as_somebody_else().await;
         self.sign_in().await;
         self.send_a_test_mail().await;
         self.run_the_diagnosis().await;
+    }
+
+    /// Without a script: the style sheet knows which method is chosen.
+    async fn choose_a_method(&self) {
+        for (method, shown, hidden) in [("basic", "#password", "#tenant"), ("oauth", "#tenant", "#password")]
+        {
+            self.find(&format!("#method-{method}")).await.click().await.unwrap();
+            assert!(self.find(shown).await.is_displayed().await.unwrap(), "{method}: {shown}");
+            assert!(!self.find(hidden).await.is_displayed().await.unwrap(), "{method}: {hidden}");
+        }
     }
 
     async fn find_every_mistake(&self) {
@@ -173,7 +185,10 @@ impl Desk {
         ] {
             self.fill(field, text).await;
         }
-        self.press("Save settings").await;
+        // By keyboard: Enter in a field saves.
+        let field = self.find("#client_id").await;
+        field.send_keys(&char::from(Key::Enter).to_string()).await.unwrap();
+        gone(&field).await;
         assert!(self.text("#notice").await.contains("Settings saved"));
         assert!(self.text("#account").await.contains("Nobody has signed in yet"));
         let redirect = self.find("#redirect_url").await.prop("value").await.unwrap();
@@ -257,12 +272,11 @@ impl Desk {
         self.leave_by(Locator::LinkText(link)).await;
     }
 
-    /// Clicks, and waits until the page is gone, so that nothing is read from it in place of the next one.
+    /// Clicks, and waits until the page is gone.
     async fn leave_by(&self, locator: Locator<'_>) {
         let element = self.browser.wait().at_most(PATIENCE).for_element(locator).await.unwrap();
         element.click().await.unwrap();
-        let gone = async { while element.tag_name().await.is_ok() {} };
-        tokio::time::timeout(PATIENCE, gone).await.expect("the click leads to another page");
+        gone(&element).await;
     }
 
     /// Writes the whole page, as it looks in light or dark, into the documentation.
@@ -282,6 +296,12 @@ impl Desk {
     async fn devtools(&self, command: &'static str, parameters: Value) -> Value {
         self.browser.issue_cmd(DevTools { command, parameters }).await.unwrap()
     }
+}
+
+/// Waits until the page of this element is gone, so that nothing is read from it in place of the next one.
+async fn gone(element: &Element) {
+    let gone = async { while element.tag_name().await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, gone).await.expect("this leads to another page");
 }
 
 /// A command of Chromium's own, beside WebDriver.

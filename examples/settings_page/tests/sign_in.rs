@@ -6,6 +6,7 @@ use std::future::Future;
 use std::task::{Context, Poll, Waker};
 
 use http_body_util::BodyExt;
+use settings_page::form::Form;
 use smtp_oauth::testing::{Fault, FaultPoint, TokenFault};
 use smtp_oauth::{TokenProvider, TokenRequest, TokenStore};
 use support::{Site, fields};
@@ -116,6 +117,12 @@ async fn the_test_mail_and_the_diagnosis_tell_what_is_missing() {
     let shown = browser.post("/diagnosis", &[]).await.text;
     assert!(shown.contains("Mail cannot be sent") && shown.contains("To be done by"), "{shown}");
     assert!(shown.trim_end().ends_with("</html>"), "the page is whole");
+
+    let form = Form { port: "1".to_owned(), ..site.page.form().await.unwrap().unwrap() };
+    browser.post("/settings", &fields(&form)).await;
+    let shown = browser.post("/diagnosis", &[]).await.text;
+    let (_, step) = shown.split_once("<strong>connection</strong> <span class=\"badge\">failed").unwrap();
+    assert!(step.contains("To be done by whoever runs this program"), "{step}");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 mod support;
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use fantoccini::elements::Element;
 use fantoccini::key::Key;
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
+use futures_util::FutureExt;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use settings_page::{Page, demo, router};
@@ -38,21 +40,30 @@ enum JavaScript {
 
 #[tokio::test]
 async fn an_administrator_sets_the_mail_server_up_in_a_browser() {
-    let Some(mut desk) = Desk::start(JavaScript::On).await else { return };
-    desk.set_the_mail_server_up().await;
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        desk.open("/").await;
-        desk.screenshot("light", "settings-page.png").await;
-        desk.screenshot("dark", "settings-page-dark.png").await;
-    }
-    desk.leave().await;
+    at_a_desk(JavaScript::On, async |desk| {
+        desk.set_the_mail_server_up().await;
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            desk.open("/").await;
+            desk.screenshot("light", "settings-page.png").await;
+            desk.screenshot("dark", "settings-page-dark.png").await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn an_administrator_sets_the_mail_server_up_without_javascript() {
-    let Some(mut desk) = Desk::start(JavaScript::Off).await else { return };
-    desk.set_the_mail_server_up().await;
+    at_a_desk(JavaScript::Off, async |desk| desk.set_the_mail_server_up().await).await;
+}
+
+/// Ends the browser whatever becomes of the test: a driver that is killed leaves it behind.
+async fn at_a_desk(javascript: JavaScript, work: impl AsyncFnOnce(&Desk)) {
+    let Some(desk) = Desk::start(javascript).await else { return };
+    let worked = AssertUnwindSafe(work(&desk)).catch_unwind().await;
     desk.leave().await;
+    if let Err(panic) = worked {
+        resume_unwind(panic);
+    }
 }
 
 /// The page on a port of this machine, and a browser of its own.
@@ -115,7 +126,7 @@ impl Desk {
         self.driver.kill().await.unwrap();
     }
 
-    async fn set_the_mail_server_up(&mut self) {
+    async fn set_the_mail_server_up(&self) {
         self.open(&format!("/enter?key={KEY}")).await;
         self.choose_a_method().await;
         self.find_every_mistake().await;

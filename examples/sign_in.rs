@@ -6,15 +6,17 @@
 //! in nobody and writes nothing: it shows whether the app itself gets a token (`SMTP.SendAsApp`).
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use smtp_oauth::entra::{self, App};
 use smtp_oauth::oauth::{DeviceEvent, SignedIn};
 use smtp_oauth::testing::FakeEntra;
 use smtp_oauth::{
-    AuthenticationSettings, FileStore, Grant, Settings, TokenError, TokenProvider, TokenRequest,
+    AuthenticationSettings, Clock, Grant, MemoryStore, Settings, TokenError, TokenProvider, TokenRequest,
+    TokenStore,
 };
 
 const USAGE: &str = "usage: sign_in [--device | --loopback | --client-credentials] [--demo]
@@ -34,7 +36,8 @@ enum Way {
 /// What signing in needs.
 struct Setup {
     app: App,
-    store: PathBuf,
+    /// Where the refresh token goes; none for an app that signs in as itself.
+    store: Option<Arc<dyn TokenStore>>,
     username: Option<String>,
     /// The fake, whose user signs in without being asked.
     fake: Option<FakeEntra>,
@@ -96,7 +99,8 @@ async fn demo(way: Way) -> Result<Setup, Box<dyn Error>> {
     // An app that signs in as itself must prove who it is; one on a person's machine cannot keep a secret.
     let fake = if way == Way::ClientCredentials { fake } else { fake.public_client() }.start().await;
     println!("Demo: Microsoft's server is a fake on {}.", fake.authority());
-    let store = std::env::temp_dir().join(format!("smtp-oauth-demo-{}.json", std::process::id()));
+    // Nothing else would accept the fake's tokens.
+    let store = Some(Arc::new(MemoryStore::new()) as _);
     Ok(Setup { app: fake.app().build()?, store, username: Some(fake.account()), fake: Some(fake) })
 }
 
@@ -119,15 +123,15 @@ fn from_settings(way: Way) -> Result<Setup, Box<dyn Error>> {
         return Err(format!("the settings choose {name}: nobody signs in, try --client-credentials").into());
     }
     let username = Some(settings.server.username().to_owned());
-    Ok(Setup { app: app.build()?, store: token_store, username, fake: None })
+    let store = token_store.map(|kept| kept.open(&Clock::system())).transpose()?;
+    Ok(Setup { app: app.build()?, store, username, fake: None })
 }
 
 async fn sign_in(setup: &Setup, way: Way) -> Result<(), TokenError> {
-    let store = || FileStore::open(&setup.store);
-    match way {
-        Way::Device => report(setup, &with_device_code(setup, store()?).await?),
-        Way::Loopback => report(setup, &with_browser(setup, store()?).await?),
-        Way::ClientCredentials => as_the_app(setup).await?,
+    match (way, &setup.store) {
+        (Way::Device, Some(store)) => report(setup, store, &with_device_code(setup, store.clone()).await?),
+        (Way::Loopback, Some(store)) => report(setup, store, &with_browser(setup, store.clone()).await?),
+        (Way::ClientCredentials, _) | (_, None) => as_the_app(setup).await?,
     }
     Ok(())
 }
@@ -139,7 +143,7 @@ async fn as_the_app(setup: &Setup) -> Result<(), TokenError> {
     Ok(())
 }
 
-async fn with_device_code(setup: &Setup, store: FileStore) -> Result<SignedIn, TokenError> {
+async fn with_device_code(setup: &Setup, store: Arc<dyn TokenStore>) -> Result<SignedIn, TokenError> {
     let mut sign_in = setup.app.device_code().start().await?;
     println!("{}", sign_in.message());
     let mut seconds = 0;
@@ -168,7 +172,7 @@ async fn with_device_code(setup: &Setup, store: FileStore) -> Result<SignedIn, T
     sign_in.finish(store).await
 }
 
-async fn with_browser(setup: &Setup, store: FileStore) -> Result<SignedIn, TokenError> {
+async fn with_browser(setup: &Setup, store: Arc<dyn TokenStore>) -> Result<SignedIn, TokenError> {
     let redirect = url::Url::parse("http://localhost").expect("a constant that is a URL");
     let mut sign_in = setup.app.authorization_code(redirect);
     if let Some(username) = &setup.username {
@@ -183,17 +187,15 @@ async fn with_browser(setup: &Setup, store: FileStore) -> Result<SignedIn, Token
     signed_in
 }
 
-fn report(setup: &Setup, signed_in: &SignedIn) {
+fn report(setup: &Setup, store: &dyn TokenStore, signed_in: &SignedIn) {
     println!("Signed in as {}.", signed_in.account().unwrap_or("an account without a name"));
-    println!("The tokens are in {}.", setup.store.display());
+    match store.location() {
+        Some(place) => println!("The tokens are in {place}."),
+        None => println!("The tokens are gone when this demo ends."),
+    }
     if let Some(username) = &setup.username
         && let Err(mismatch) = signed_in.check_username(username)
     {
         println!("warning: {mismatch}; Exchange refuses it unless the account may use that mailbox");
-    }
-    if setup.fake.is_some() {
-        // Nothing would accept the fake's tokens.
-        let _removed = std::fs::remove_file(&setup.store);
-        println!("Demo: removed the file again.");
     }
 }

@@ -4,6 +4,7 @@
 macro_rules! links {
     () => {
         "[office365]: crate::guide::office365\n\
+         [settings]: crate::guide::settings\n\
          [testing]: crate::guide::testing\n\
          [migrating-from-lettre]: crate::guide::migrating_from_lettre\n\
          [troubleshooting]: crate::guide::troubleshooting\n\
@@ -21,6 +22,7 @@ macro_rules! guide {
 }
 
 guide!(office365, "office365.md");
+guide!(settings, "settings.md");
 guide!(testing, "testing.md");
 guide!(migrating_from_lettre, "migrating-from-lettre.md");
 guide!(troubleshooting, "troubleshooting.md");

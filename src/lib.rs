@@ -1,4 +1,5 @@
 //! [office365]: crate::guide::office365
+//! [settings]: crate::guide::settings
 //! [testing]: crate::guide::testing
 //! [migrating-from-lettre]: crate::guide::migrating_from_lettre
 //! [troubleshooting]: crate::guide::troubleshooting
@@ -67,13 +68,19 @@ pub use error::{Error, ErrorKind};
 #[cfg(feature = "redis")]
 pub use limits::RedisLimits;
 pub use limits::{Reservation, ReserveFuture, SharedLimits, SharedLimitsError};
-pub use mailer::{Batch, BatchProgress, IntoSubmission, Mailer, MailerBuilder, SubmitOptions};
+pub use mailer::{
+    Batch, BatchProgress, IntoSubmission, Mailer, MailerBuilder, Mailers, MailersBuilder, MailersStatus,
+    SubmitOptions,
+};
 pub use office365::{Office365Profile, basic_authentication_retirement};
 pub use outcome::{Disposition, Refusal, Submission};
 pub use pool::PoolStatus;
 pub use remedy::{Remedy, Who};
 pub use retry::RetryPolicy;
-pub use settings::{AuthenticationSettings, Grant, ResolvedSettings, Settings};
+pub use settings::{
+    AuthenticationSettings, ClientCredential, Grant, ResolvedSettings, Settings, SharedLimitsSettings,
+    TokenStoreSettings,
+};
 pub use smtp::{Dsn, EnhancedStatusCode, Notify, Phase, RecipientPolicy, Reply, ReturnContent};
 pub use tls::{TlsError, TlsSettings, TlsVersion};
 #[cfg(feature = "keyring")]

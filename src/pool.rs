@@ -3,17 +3,19 @@
 //! A connection that is handed out belongs to its holder: whatever makes the holder drop it (an error, a deadline, a
 //! cancelled future) closes it, so none comes back with a reply owed. The pool knows nothing of messages.
 
-use std::collections::VecDeque;
+mod idle;
+mod places;
+mod refusals;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::AbortHandle;
 
 use crate::authentication::{Authentication, Method};
 use crate::cause::{self, ReplyCause};
-use crate::clock::{Clock, Moment};
+use crate::clock::Moment;
 use crate::error::Error;
 use crate::smtp::connection::{Connection, Endpoint};
 use crate::smtp::failure::{Cause, Failure};
@@ -21,8 +23,18 @@ use crate::smtp::sasl::Credentials;
 use crate::smtp::{EnhancedStatusCode, Phase, Reply};
 use crate::token::{AccessToken, TokenRequest};
 
+pub(crate) use places::Places;
+pub(crate) use refusals::Refusals;
+
+use idle::{Idle, Parked, retire};
+use places::{Grant, Place, PoolNumber, Release};
+
 /// A server closes an idle connection after minutes; one that was used just now is hardly being closed.
 const DOUBTFUL: Duration = Duration::from_secs(5);
+
+/// How long a connection goes on to serve its own mailbox while others wait for its place: opening one takes a second or
+/// two, so that giving it up after each message would be most of the work.
+const SLICE: Duration = Duration::from_secs(5);
 
 /// The connections of one mailbox; clones share them.
 #[derive(Clone, Debug)]
@@ -36,26 +48,16 @@ struct Shared {
     /// connections than permits.
     permits: Arc<Semaphore>,
     most: usize,
+    /// One for each open connection, idle ones and those that say QUIT included.
+    places: Places,
+    number: PoolNumber,
+    /// `None` where the token serves this mailbox only, and is replaced as soon as that refuses it.
+    refusals: Option<Refusals>,
     closed: watch::Sender<bool>,
     waiting: AtomicUsize,
+    /// Have a permit and wait for a place.
+    placeless: AtomicUsize,
     idle: Mutex<Idle>,
-}
-
-#[derive(Debug, Default)]
-struct Idle {
-    parked: VecDeque<Parked>,
-    /// The task that closes connections that stay idle; there is one while there are any.
-    sweeper: Option<AbortHandle>,
-    /// When it looks again; `None` while it is about to.
-    wakes: Option<Moment>,
-}
-
-#[derive(Debug)]
-struct Parked {
-    connection: Connection,
-    since: Moment,
-    opened: Moment,
-    messages: u32,
 }
 
 /// A connection in use, and the right to use one.
@@ -65,6 +67,7 @@ pub(crate) struct Checkout {
     pub(crate) origin: Origin,
     opened: Moment,
     messages: u32,
+    place: Place,
     permit: OwnedSemaphorePermit,
 }
 
@@ -94,7 +97,27 @@ pub struct PoolStatus {
 }
 
 impl Pool {
+    /// Makes the pool of the only mailbox.
     pub(crate) fn new(endpoint: Endpoint, authentication: Authentication) -> Self {
+        Self::build(endpoint, authentication, Places::unlimited(), None)
+    }
+
+    /// Makes the pool of one mailbox of many, which share places and the token.
+    pub(crate) fn sharing(
+        endpoint: Endpoint,
+        authentication: Authentication,
+        places: Places,
+        refusals: Refusals,
+    ) -> Self {
+        Self::build(endpoint, authentication, places, Some(refusals))
+    }
+
+    fn build(
+        endpoint: Endpoint,
+        authentication: Authentication,
+        places: Places,
+        refusals: Option<Refusals>,
+    ) -> Self {
         let most = usize::try_from(endpoint.config.max_connections().get()).unwrap_or(Semaphore::MAX_PERMITS);
         let most = most.min(Semaphore::MAX_PERMITS);
         let permits = Arc::new(Semaphore::new(most));
@@ -103,10 +126,18 @@ impl Pool {
             authentication,
             permits,
             most,
+            number: places.number_pool(),
+            places,
+            refusals,
             closed: watch::Sender::new(false),
             waiting: AtomicUsize::new(0),
+            placeless: AtomicUsize::new(0),
             idle: Mutex::default(),
         }))
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.0.endpoint
     }
 
     pub(crate) fn authentication(&self) -> &Method {
@@ -114,14 +145,22 @@ impl Pool {
     }
 
     pub(crate) fn status(&self) -> PoolStatus {
-        let Shared { permits, most, waiting, .. } = &*self.0;
-        let in_use = most.saturating_sub(permits.available_permits());
+        let Shared { permits, most, waiting, placeless, .. } = &*self.0;
+        let placeless = placeless.load(Ordering::Relaxed);
+        let in_use = most.saturating_sub(permits.available_permits()).saturating_sub(placeless);
         PoolStatus {
             in_use,
             idle: self.idle().parked.len(),
-            waiting: waiting.load(Ordering::Relaxed),
+            waiting: waiting.load(Ordering::Relaxed).saturating_add(placeless),
             most: *most,
         }
+    }
+
+    /// Tells whether nobody else holds the pool, and no connection is open.
+    pub(crate) fn is_quiet(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+            && self.idle().parked.is_empty()
+            && self.0.permits.available_permits() == self.0.most
     }
 
     /// Waits, in order, until a connection may be used.
@@ -137,16 +176,25 @@ impl Pool {
     /// # Cancellation
     /// A dropped future gives back what it has taken and closes what it has opened.
     pub(crate) async fn checkout(&self, Turn(permit): Turn, deadline: Moment) -> Result<Checkout, Error> {
-        while let Some(Parked { mut connection, opened, messages, since }) = self.pop_idle() {
-            connection.set_deadline(deadline);
-            if self.0.endpoint.clock.moment().since(since) > DOUBTFUL {
-                connection.set_doubtful();
-            }
-            if connection.is_alive().await {
-                return Ok(Checkout { connection, origin: Origin::Reused, opened, messages, permit });
+        let mut spare = None;
+        while let Some(parked) = self.pop_idle() {
+            match self.revive(parked, deadline).await {
+                Ok(parked) => return Ok(Checkout::reusing(parked, permit)),
+                Err(place) => spare = Some(place),
             }
         }
-        self.open_checkout(permit, deadline).await
+        let grant = match spare {
+            Some(place) => Grant::Place(place),
+            None => self.place(deadline).await?,
+        };
+        let place = match grant {
+            Grant::Place(place) => place,
+            Grant::Connection(parked) => match self.revive(*parked, deadline).await {
+                Ok(parked) => return Ok(Checkout::reusing(parked, permit)),
+                Err(place) => place,
+            },
+        };
+        self.open_checkout(permit, place, deadline).await
     }
 
     /// Opens a new connection, whatever is idle.
@@ -154,52 +202,76 @@ impl Pool {
         let permit = self.permit(deadline).await?;
         // Make room: idle connections count towards the server's limit too.
         drop(self.pop_idle());
-        self.open_checkout(permit, deadline).await
+        let place = match self.place(deadline).await? {
+            Grant::Place(place) => place,
+            Grant::Connection(parked) => {
+                let Parked { connection, place, .. } = *parked;
+                connection.quit().await;
+                place
+            }
+        };
+        self.open_checkout(permit, place, deadline).await
     }
 
-    async fn open_checkout(&self, permit: OwnedSemaphorePermit, deadline: Moment) -> Result<Checkout, Error> {
+    async fn open_checkout(
+        &self,
+        permit: OwnedSemaphorePermit,
+        place: Place,
+        deadline: Moment,
+    ) -> Result<Checkout, Error> {
         let connection = self.open(deadline).await?;
         let opened = self.0.endpoint.clock.moment();
-        Ok(Checkout { connection, origin: Origin::Opened, opened, messages: 0, permit })
+        Ok(Checkout { connection, origin: Origin::Opened, opened, messages: 0, place, permit })
     }
 
     /// Takes a connection back after a message, if it can carry another.
     pub(crate) fn park(&self, checkout: Checkout) {
-        let Checkout { connection, permit, opened, messages, origin: _ } = checkout;
+        let Checkout { connection, permit, opened, messages, place, origin: _ } = checkout;
         let since = self.0.endpoint.clock.moment();
-        let parked = Parked { connection, since, opened, messages: messages.saturating_add(1) };
+        let mut parked = Parked { connection, since, opened, messages: messages.saturating_add(1), place };
         if !parked.connection.is_clean() {
             return;
         }
-        let mut idle = self.idle();
-        // Read under the lock, so that `close` finds whatever is put in before it.
-        if self.is_closed() || !self.is_fresh(&parked, since) {
-            drop(idle);
-            retire(parked.connection, permit);
-            return;
-        }
-        let ends = self.ends(&parked);
-        idle.parked.push_back(parked);
-        let sleeps_too_long = idle.wakes.is_some_and(|wakes| ends < wakes);
-        if sleeps_too_long || idle.sweeper.as_ref().is_none_or(AbortHandle::is_finished) {
-            if let Some(sweeper) = idle.sweeper.take() {
-                sweeper.abort();
+        let is_young = since.since(opened) < SLICE;
+        let mut idle = loop {
+            let idle = self.idle();
+            // Read under the lock, so that `close` finds whatever is put in before it.
+            if self.is_closed() || !self.is_fresh(&parked, since) {
+                drop(idle);
+                return retire(parked, permit);
             }
-            idle.wakes = None;
-            let sweep = sweep(Arc::downgrade(&self.0), self.0.endpoint.clock.clone());
-            idle.sweeper = Some(tokio::spawn(sweep).abort_handle());
-        }
+            let sender = match self.0.places.release(self.0.number, &self.0, is_young) {
+                Release::Idle => break idle,
+                Release::Retire => {
+                    drop(idle);
+                    return retire(parked, permit);
+                }
+                Release::HandOver(sender) => sender,
+            };
+            drop(idle);
+            match sender.send(Grant::Connection(Box::new(parked))) {
+                // Whoever waited has given up just now: there may be another.
+                Err(Grant::Connection(back)) => parked = *back,
+                Ok(()) | Err(Grant::Place(_)) => return,
+            }
+        };
+        self.keep(&mut idle, parked);
         drop(idle);
         drop(permit);
     }
 
     /// Lets nobody in any more, waits until all connections in use have come back or `deadline`, and says QUIT on them.
     pub(crate) async fn close(&self, deadline: Moment) {
-        let Shared { endpoint, permits, most, closed, .. } = &*self.0;
-        closed.send_replace(true);
+        let Shared { endpoint, permits, most, .. } = &*self.0;
+        self.refuse_all();
         let drained = async {
-            let idle = std::mem::take(&mut self.idle().parked);
-            for parked in idle {
+            let parked = {
+                let mut idle = self.idle();
+                let parked = std::mem::take(&mut idle.parked);
+                self.note_emptied(&idle);
+                parked
+            };
+            for parked in parked {
                 parked.connection.quit().await;
             }
             // Nobody waits for one any more, so this is all that are in use.
@@ -210,7 +282,12 @@ impl Pool {
         permits.close();
     }
 
-    fn is_closed(&self) -> bool {
+    /// Lets nobody in from now on.
+    pub(crate) fn refuse_all(&self) {
+        self.0.closed.send_replace(true);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
         *self.0.closed.borrow()
     }
 
@@ -237,58 +314,6 @@ impl Pool {
         }
     }
 
-    /// Takes the connection that was used last, and closes those that must not be used any more.
-    fn pop_idle(&self) -> Option<Parked> {
-        let now = self.0.endpoint.clock.moment();
-        let mut idle = self.idle();
-        self.retire_expired(&mut idle, now);
-        idle.parked.pop_back()
-    }
-
-    /// Closes what must not be used any more.
-    fn retire_expired(&self, idle: &mut Idle, now: Moment) {
-        let (kept, expired) = std::mem::take(&mut idle.parked)
-            .into_iter()
-            .partition::<Vec<_>, _>(|parked| self.is_fresh(parked, now));
-        idle.parked = kept.into();
-        for parked in expired {
-            // Without a permit there is no time for a good-bye: somebody else needs the connection's place at once.
-            if let Ok(permit) = self.0.permits.clone().try_acquire_owned() {
-                retire(parked.connection, permit);
-            }
-        }
-    }
-
-    /// Closes what must not be used any more; says when to look again, if anything is left.
-    fn sweep(&self) -> Option<Moment> {
-        let now = self.0.endpoint.clock.moment();
-        let mut idle = self.idle();
-        self.retire_expired(&mut idle, now);
-        let next = idle.parked.iter().map(|parked| self.ends(parked)).min();
-        if next.is_none() {
-            idle.sweeper = None;
-        }
-        idle.wakes = next;
-        next
-    }
-
-    /// Finds when an idle connection must not be used any more.
-    fn ends(&self, parked: &Parked) -> Moment {
-        let reuse = self.0.endpoint.config.reuse();
-        parked.since.after(reuse.idle()).min(parked.opened.after(reuse.age()))
-    }
-
-    fn is_fresh(&self, parked: &Parked, now: Moment) -> bool {
-        let reuse = self.0.endpoint.config.reuse();
-        now.since(parked.since) < reuse.idle()
-            && now.since(parked.opened) < reuse.age()
-            && reuse.messages().is_none_or(|most| parked.messages < most.get())
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Idle> {
-        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Opens a connection and signs in; a refused token is replaced once.
     async fn open(&self, deadline: Moment) -> Result<Connection, Error> {
         let endpoint = &self.0.endpoint;
@@ -304,8 +329,11 @@ impl Pool {
                 // The token is fetched while the connection is made; neither needs the other until AUTH.
                 let (mut connection, token) = tokio::try_join!(connect, self.token(None, deadline))?;
                 match connection.authenticate(username, self.bearer(&token)).await {
-                    Ok(()) => Ok(connection),
-                    Err(failure) if is_token_refused(&failure) => {
+                    Ok(()) => {
+                        self.note_admission();
+                        Ok(connection)
+                    }
+                    Err(failure) if is_token_refused(&failure) && !self.refuses_any_token() => {
                         // Its place is needed: a server that allows three connections counts this one until QUIT.
                         connection.quit().await;
                         self.open_with_another_token(&token, failure, deadline).await
@@ -326,12 +354,23 @@ impl Pool {
         let token = match self.token(Some(rejected), deadline).await {
             Ok(token) => token,
             // The provider has no other: what the mail server said is what somebody must act on.
-            Err(error) if error.is_invalid_token() => return Err(Error::from(refusal).with_source(error)),
+            Err(error) if error.is_invalid_token() => {
+                self.note_refusal();
+                return Err(Error::from(refusal).with_source(error));
+            }
             Err(error) => return Err(error),
         };
         // A new connection: what a server makes of a second AUTH after a refused one is not defined for XOAUTH2.
         let mut connection = Connection::open(self.0.endpoint.clone(), deadline).await?;
-        connection.authenticate(self.0.endpoint.config.username(), self.bearer(&token)).await?;
+        match connection.authenticate(self.0.endpoint.config.username(), self.bearer(&token)).await {
+            Ok(()) => self.note_admission(),
+            Err(failure) => {
+                if is_token_refused(&failure) {
+                    self.note_refusal();
+                }
+                return Err(failure.into());
+            }
+        }
         Ok(connection)
     }
 
@@ -357,23 +396,10 @@ impl Pool {
     }
 }
 
-/// Says QUIT and closes; the server counts the connection until it has heard that, and so does the pool.
-fn retire(connection: Connection, permit: OwnedSemaphorePermit) {
-    tokio::spawn(async move {
-        connection.quit().await;
-        drop(permit);
-    });
-}
-
-/// Closes connections as they become too old to be used, until none is idle or the pool is gone.
-async fn sweep(pool: Weak<Shared>, clock: Clock) {
-    while let Some(pool) = pool.upgrade().map(Pool) {
-        let next = pool.sweep();
-        drop(pool);
-        match next {
-            Some(next) => clock.sleep_until(next).await,
-            None => return,
-        }
+impl Checkout {
+    fn reusing(parked: Parked, permit: OwnedSemaphorePermit) -> Self {
+        let Parked { connection, since: _, opened, messages, place } = parked;
+        Self { connection, origin: Origin::Reused, opened, messages, place, permit }
     }
 }
 
@@ -383,6 +409,7 @@ impl Drop for Shared {
         if let Some(sweeper) = &idle.sweeper {
             sweeper.abort();
         }
+        self.places.forget_idle(self.number);
     }
 }
 

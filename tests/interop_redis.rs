@@ -14,7 +14,8 @@ use smtp_oauth::testing::{FakeEntra, FakeMicrosoft365, ManualClock, TokenFault};
 use smtp_oauth::token::store::StoredTokens;
 use smtp_oauth::{
     Authentication, Clock, Disposition, ErrorKind, Mailer, RedisLimits, RedisStore, Reservation,
-    SendingLimits, SharedLimits, TokenErrorKind, TokenProvider, TokenRequest, TokenStore, WhenReached,
+    SendingLimits, Settings, SharedLimits, TokenErrorKind, TokenProvider, TokenRequest, TokenStore,
+    WhenReached,
 };
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -360,4 +361,34 @@ async fn mailers_of_a_fleet_share_the_limit_and_send_by_their_own_when_redis_is_
     mailers[0].send_test().await.unwrap();
     assert_eq!(mailers[0].send_test().await.unwrap_err().kind(), ErrorKind::LimitReached);
     assert_eq!(tenant.exchange().message_count(), 4);
+}
+
+#[tokio::test]
+async fn settings_alone_let_a_fleet_share_sign_in_and_limit() {
+    let Some(server) = RedisServer::start().await else { return };
+    let tenant = FakeMicrosoft365::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let text = tenant.settings_toml(directory.path()).await.unwrap();
+    let (text, _file) = text.split_once("token_store").unwrap();
+    let text = text.replace(
+        "[authentication]",
+        "limits = { messages_per_minute = 3, when_reached = \"fail\" }\n[authentication]",
+    );
+    std::fs::write(directory.path().join("redis"), &server.url).unwrap();
+    let text = format!(
+        "{text}token_store = {{ redis = {{ file = \"redis\" }}, key = \"mail\" }}\n\
+         [shared_limits]\nredis = {{ file = \"redis\" }}\n"
+    );
+    let settings: Settings = toml::from_str(&text).unwrap();
+    let settings = settings.relative_to(directory.path());
+    let store = RedisStore::open(server.url.as_str(), "mail").unwrap();
+    store.save(&tenant.entra().sign_in()).await.unwrap();
+    let mailers: Vec<_> = (0..2).map(|_| Mailer::from_settings(&settings).unwrap()).collect();
+    for turn in 0..3 {
+        mailers[turn % 2].send_test().await.unwrap();
+    }
+    for mailer in &mailers {
+        assert_eq!(mailer.send_test().await.unwrap_err().kind(), ErrorKind::LimitReached);
+    }
+    assert_eq!((tenant.exchange().message_count(), tenant.entra().requests()), (3, 1));
 }

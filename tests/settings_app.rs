@@ -1,7 +1,9 @@
 //! Settings lead to the app registration that a mailer signs in with, for programs that sign in by themselves.
 
 use smtp_oauth::entra::AppBuilder;
-use smtp_oauth::{Cloud, ConfigError, Settings, TokenProvider, TokenRequest, testing};
+use smtp_oauth::{
+    AuthenticationSettings, Cloud, ConfigError, Settings, TokenProvider, TokenRequest, testing,
+};
 use time::macros::datetime;
 
 const SECRET: &str = "s3cr3t~Q-geheim";
@@ -48,9 +50,18 @@ fn basic_has_no_app() {
 
 #[test]
 fn a_tenant_that_is_none_is_reported_at_its_key() {
-    let error = app(&oauth("", "").replace("contoso.com'\nclient", "contoso'\nclient")).unwrap_err();
+    let text = oauth("", "").replace("contoso.com'\nclient", "contoso'\nclient");
+    let error = toml::from_str::<Settings>(&text).unwrap().resolve().unwrap_err();
     let [problem] = error.problems() else { panic!("{error}") };
     assert_eq!((problem.field(), problem.given()), ("authentication.tenant", Some("contoso")));
+
+    // What a program changes afterwards is checked when it is used.
+    let mut resolved = toml::from_str::<Settings>(&oauth("", "")).unwrap().resolve().unwrap();
+    match &mut resolved.authentication {
+        AuthenticationSettings::OAuth { tenant, .. } => "contoso".clone_into(tenant),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(resolved.app().unwrap_err(), error);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Secrets in settings: by value, by environment variable, by file, and in no message whatever is wrong.
 
 use secrecy::ExposeSecret;
-use smtp_oauth::{AuthenticationSettings, Settings};
+use smtp_oauth::{AuthenticationSettings, ClientCredential, Settings, TokenStoreSettings};
 
 const SECRET: &str = "s3cr3t~Q-geheim";
 
@@ -30,16 +30,22 @@ fn a_secret_comes_from_the_environment_or_a_file() {
     let by_file = settings("{ file = 'secret' }\ntoken_store = 't.json'");
     let resolved = by_file.relative_to(directory.path()).resolve().unwrap();
     match resolved.authentication {
-        AuthenticationSettings::OAuth { client_secret, token_store, .. } => {
-            assert_eq!(client_secret.unwrap().expose_secret(), SECRET);
+        AuthenticationSettings::OAuth {
+            credential: Some(ClientCredential::Secret { value, .. }),
+            token_store: Some(TokenStoreSettings::File(token_store)),
+            ..
+        } => {
+            assert_eq!(value.expose_secret(), SECRET);
             assert_eq!(token_store, directory.path().join("t.json"));
         }
         other => panic!("{other:?}"),
     }
     // Cargo sets this variable for tests; setting one of our own would be unsafe.
     match settings("{ env = 'CARGO_PKG_NAME' }").resolve().unwrap().authentication {
-        AuthenticationSettings::OAuth { client_secret, .. } => {
-            assert_eq!(client_secret.unwrap().expose_secret(), "smtp-oauth");
+        AuthenticationSettings::OAuth {
+            credential: Some(ClientCredential::Secret { value, .. }), ..
+        } => {
+            assert_eq!(value.expose_secret(), "smtp-oauth");
         }
         other => panic!("{other:?}"),
     }

@@ -1,13 +1,14 @@
 //! Settings from a file: every format, every key, secrets by reference, and messages that never show a secret.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use smtp_oauth::{
-    AuthenticationSettings, Chunking, Cloud, ConfigProblem, Grant, InitialResponse, MailProvider,
-    MailServerConfig, Mailer, Office365Profile, ResolvedSettings, Settings, Tls, TlsVersion,
-    testing::FakeMicrosoft365,
+    AuthenticationSettings, Chunking, ClientCredential, Cloud, ConfigProblem, Grant, InitialResponse,
+    MailProvider, MailServerConfig, Mailer, Office365Profile, ResolvedSettings, RetryPolicy, Settings, Tls,
+    TlsVersion, TokenStoreSettings, WhenReached, testing::FakeMicrosoft365,
 };
 
 const SECRET: &str = "s3cr3t~Q-geheim";
@@ -41,8 +42,7 @@ fn the_shortest_file_has_all_defaults() {
         AuthenticationSettings::OAuth {
             tenant,
             client_id,
-            client_secret,
-            client_secret_expires,
+            credential,
             authority,
             grant,
             token_store,
@@ -53,8 +53,10 @@ fn the_shortest_file_has_all_defaults() {
                 (tenant.as_str(), client_id.as_str()),
                 ("contoso.onmicrosoft.com", "8f2c1d1e-0000-4000-8000-000000000001")
             );
-            assert!(client_secret.is_none() && client_secret_expires.is_none() && authority.is_none());
-            assert_eq!(token_store, Path::new("token.json"));
+            assert!(credential.is_none() && authority.is_none());
+            assert!(
+                matches!(token_store, Some(TokenStoreSettings::File(path)) if path == Path::new("token.json"))
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -88,7 +90,7 @@ fn every_key_of_a_full_file_is_taken() {
         client_secret_expires = 2027-06-30
         authority = "https://login.contoso.com/"
         grant = "refresh_token"
-        token_store = "state/token.json"
+        token_store = "src/token.json"
         "#
     ));
     let server = &resolved.server;
@@ -107,16 +109,17 @@ fn every_key_of_a_full_file_is_taken() {
     assert!(!format!("{resolved:?}").contains(SECRET));
     match resolved.authentication {
         AuthenticationSettings::OAuth {
-            client_secret,
-            client_secret_expires,
+            credential: Some(ClientCredential::Secret { value, expires, .. }),
             authority,
             token_store,
             ..
         } => {
-            assert_eq!(client_secret.unwrap().expose_secret(), SECRET);
-            assert_eq!(client_secret_expires.unwrap().to_string(), "2027-06-30");
+            assert_eq!(value.expose_secret(), SECRET);
+            assert_eq!(expires.unwrap().to_string(), "2027-06-30");
             assert_eq!(authority.unwrap().as_str(), "https://login.contoso.com/");
-            assert_eq!(token_store, Path::new("state/token.json"));
+            assert!(
+                matches!(token_store, Some(TokenStoreSettings::File(path)) if path == Path::new("src/token.json"))
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -139,6 +142,46 @@ fn json_and_the_environments_texts_mean_the_same() {
         AuthenticationSettings::Basic { password, .. } => assert_eq!(password.expose_secret(), SECRET),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn limits_reuse_and_retries_are_settings() {
+    let text = format!(
+        "{SERVER}limits = {{ messages_per_minute = 10, recipients_per_day = 'none', when_reached = 'fail' }}\n\
+         reuse = {{ idle = '30s', age = 120, messages = 50 }}\n{OAUTH}\
+         [retry]\nattempts = 5\nfirst_wait = '2s'\nlongest_wait = '1m'\n"
+    );
+    let resolved = resolve(&text);
+    let limits = resolved.server.limits();
+    assert_eq!(limits.messages_per_minute(), NonZeroU32::new(10));
+    assert_eq!((limits.recipients_per_day(), limits.when_reached()), (None, WhenReached::Fail));
+    assert_eq!(limits.recipients_per_message(), NonZeroU32::new(500), "as Exchange Online has it");
+    let reuse = resolved.server.reuse();
+    assert_eq!((reuse.idle(), reuse.age()), (Duration::from_secs(30), Duration::from_secs(120)));
+    assert_eq!(reuse.messages(), NonZeroU32::new(50));
+    let retry = RetryPolicy::new()
+        .with_attempts(NonZeroU32::new(5).unwrap())
+        .with_first_wait(Duration::from_secs(2))
+        .with_longest_wait(Duration::from_secs(60));
+    assert_eq!(resolved.retry, retry);
+    assert_eq!(resolve(&format!("{SERVER}{OAUTH}")).retry, RetryPolicy::new());
+    for (keys, line) in [
+        (
+            "limits = { messages_per_minute = 0 }",
+            r#"limits.messages_per_minute (given "0"): enter a number from 1 on, or "none""#,
+        ),
+        (
+            "limits = { recipients_per_day = 'all' }",
+            r#"limits.recipients_per_day (given "all"): enter a number from 1 on, or "none""#,
+        ),
+        ("reuse = { idle = '25h' }", r#"reuse.idle (given "90000s"): enter at most 24 hours, such as 2m"#),
+    ] {
+        assert_eq!(problems(&format!("{SERVER}{keys}\n{OAUTH}")), [format!("server.{line}")], "{keys}");
+    }
+    let lines = problems(&format!("{SERVER}{OAUTH}[retry]\nattempts = 0\nfirst_wait = 'soon'\ntimes = 3\n"));
+    assert_eq!(lines[0], r#"retry.attempts (given "0"): enter how often to try in all, from 1 on"#);
+    assert!(lines[1].starts_with(r#"retry.first_wait (given "soon"): enter a time such as"#), "{lines:?}");
+    assert!(lines[2].starts_with("retry.times: remove this unknown key"), "{lines:?}");
 }
 
 #[test]
@@ -255,7 +298,7 @@ fn each_mistake_in_authentication_is_explained_under_its_path() {
         ),
         (
             oauth("").replace("8f2c1d1e-", "my app "),
-            r#"authentication.client_id (given "my app 0000-4000-8000-000000000001"): enter the application (client) id of the app registration, a GUID"#,
+            "authentication.client_id: enter the application (client) id of the app registration, a GUID",
         ),
         (
             oauth("authority = 'http://login.contoso.com'"),
@@ -275,7 +318,7 @@ fn each_mistake_in_authentication_is_explained_under_its_path() {
         ),
         (
             oauth("grant = 'client_credentials'"),
-            "authentication.client_secret: enter the app's client secret: nobody else proves who signs in",
+            "authentication.client_secret: enter the app's client secret, client_certificate or federated_token_file: nobody else proves who signs in",
         ),
         (
             oauth("grant = 'client_credentials'\nclient_secret = 'x'\ntoken_store = 'token.json'"),

@@ -16,7 +16,7 @@ const RESTRICTED: &str =
 const HIGH_VOLUME: &str =
     "https://learn.microsoft.com/exchange/mail-flow-best-practices/high-volume-mails-m365";
 
-const SEND_AS: Advice = Advice {
+pub(crate) const SEND_AS: Advice = Advice {
     who: Who::ExchangeAdministrator,
     summary: "{username} is not allowed to send as {sender}.",
     steps: &[

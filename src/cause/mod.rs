@@ -13,6 +13,7 @@ mod standard;
 
 pub use reply_cause::ReplyCause;
 
+pub(crate) use exchange_account::SEND_AS;
 pub(crate) use reply_cause::Verdict;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use row::samples;

@@ -53,19 +53,39 @@ pub(crate) struct Draft {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LimitsDraft {
     pub(crate) whole: Option<SendingLimits>,
-    pub(crate) messages_per_minute: Option<NonZeroU32>,
-    pub(crate) recipients_per_day: Option<NonZeroU32>,
-    pub(crate) recipients_per_message: Option<NonZeroU32>,
+    pub(crate) messages_per_minute: Option<Limit>,
+    pub(crate) recipients_per_day: Option<Limit>,
+    pub(crate) recipients_per_message: Option<Limit>,
     pub(crate) when_reached: Option<WhenReached>,
+}
+
+/// One limit as entered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Limit {
+    AtMost(NonZeroU32),
+    None,
+}
+
+impl Limit {
+    fn or(given: Option<Self>, default: Option<NonZeroU32>) -> Option<NonZeroU32> {
+        match given {
+            Some(Self::AtMost(limit)) => Some(limit),
+            Some(Self::None) => None,
+            None => default,
+        }
+    }
 }
 
 impl LimitsDraft {
     fn complete(self, provider: MailProvider) -> SendingLimits {
         let limits = self.whole.unwrap_or_else(|| provider.limits());
         limits
-            .with_messages_per_minute(self.messages_per_minute.or(limits.messages_per_minute()))
-            .with_recipients_per_day(self.recipients_per_day.or(limits.recipients_per_day()))
-            .with_recipients_per_message(self.recipients_per_message.or(limits.recipients_per_message()))
+            .with_messages_per_minute(Limit::or(self.messages_per_minute, limits.messages_per_minute()))
+            .with_recipients_per_day(Limit::or(self.recipients_per_day, limits.recipients_per_day()))
+            .with_recipients_per_message(Limit::or(
+                self.recipients_per_message,
+                limits.recipients_per_message(),
+            ))
             .with_when_reached(self.when_reached.unwrap_or(limits.when_reached()))
     }
 }

@@ -1,5 +1,6 @@
 //! Reads the keys of one table of settings: types, names, unknown keys. What a value means is checked elsewhere.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::problem::{ConfigProblem, Problems};
@@ -43,6 +44,13 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// Reports `key` unless it is there.
+    pub(crate) fn require(&mut self, key: &'static str, mend: &'static str) {
+        if !self.has(key) {
+            self.problem(ConfigProblem::new(key, mend));
+        }
+    }
+
     pub(crate) fn text(&mut self, key: &'static str, mend: &'static str) -> Option<&'a str> {
         match self.value(key)? {
             Value::Text(text) => Some(text),
@@ -69,6 +77,12 @@ impl<'a> Keys<'a> {
             self.problem(shown(ConfigProblem::new(key, mend), value));
         }
         integer
+    }
+
+    /// Reads an integer from 1 on.
+    pub(crate) fn positive(&mut self, key: &'static str, mend: &'static str) -> Option<NonZeroU32> {
+        let number = self.integer::<u32>(key, mend)?;
+        self.accept(NonZeroU32::new(number).ok_or_else(|| ConfigProblem::new(key, mend).showing(number)))
     }
 
     pub(crate) fn boolean(&mut self, key: &'static str) -> Option<bool> {

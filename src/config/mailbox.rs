@@ -48,6 +48,18 @@ pub(super) fn username(given: &str) -> Result<String, ConfigProblem> {
     }
 }
 
+/// Reads the address of a mailbox that signs in under it.
+pub(super) fn account(field: &'static str, given: &str) -> Result<(String, Mailbox), ConfigProblem> {
+    let sender = mailbox(field, given)?;
+    if sender.name.is_some() {
+        let mend = "enter the address alone, without a name";
+        return Err(ConfigProblem::new(field, mend).showing(given));
+    }
+    let name = username(sender.email.as_ref())
+        .map_err(|problem| ConfigProblem::new(field, problem.mend().to_owned()).showing(given))?;
+    Ok((name, sender))
+}
+
 /// Reads the user name as the sender's address, where no sender was entered.
 pub(super) fn sender_from(username: &str) -> Result<Mailbox, ConfigProblem> {
     username.parse::<Address>().map(Mailbox::from).map_err(|_| {

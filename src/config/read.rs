@@ -1,18 +1,17 @@
 //! Mail server settings from a table of keys: which key feeds which setting, and the file of root certificates.
 //! Checks only what the types cannot hold.
 
-use std::num::NonZeroU32;
 use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, Error};
 
-use super::draft::{Draft, LimitsDraft, PlatformRoots, Root};
+use super::draft::{Draft, Limit, LimitsDraft, PlatformRoots, Root};
 use super::keys::Keys;
 use super::limits::{ConnectionReuse, WhenReached};
 use super::problem::ConfigProblem;
 use super::server::{Chunking, InitialResponse, MailServerConfig, Tls};
 use super::timeouts::Timeouts;
-use super::value::Table;
+use super::value::{Table, Value};
 
 /// The names of the ways to encrypt.
 const TLS: &[(&str, Tls)] =
@@ -22,6 +21,8 @@ const INITIAL_RESPONSE: &[(&str, InitialResponse)] =
     &[("when-short", InitialResponse::WhenShort), ("always", InitialResponse::Always)];
 
 const WHEN_REACHED: &[(&str, WhenReached)] = &[("wait", WhenReached::Wait), ("fail", WhenReached::Fail)];
+
+const POSITIVE: &str = "enter a number from 1 on";
 
 /// Root certificates of a whole country fit into this.
 const LARGEST_ROOTS: u64 = 4 << 20;
@@ -40,7 +41,7 @@ impl Draft {
             username: text(keys, "username", "enter the name that signs in"),
             timeouts: timeouts(keys),
             hello_name: text(keys, "hello_name", "enter this machine's DNS name"),
-            max_connections: positive(keys, "max_connections"),
+            max_connections: keys.positive("max_connections", POSITIVE),
             chunking: keys.choice("chunking", CHUNKING),
             initial_response: keys.choice("initial_response", INITIAL_RESPONSE).unwrap_or_default(),
             refresh_margin: keys.duration("refresh_margin"),
@@ -61,15 +62,16 @@ impl Draft {
 
 fn minimum_tls(keys: &mut Keys<'_>) -> Option<String> {
     match keys.value("minimum_tls")? {
-        super::value::Value::Float(number) => Some(number.to_string()), // `minimum_tls = 1.2` without quotes
+        Value::Float(number) => Some(number.to_string()), // `minimum_tls = 1.2` without quotes
         _ => keys.text("minimum_tls", "enter \"1.2\" or \"1.3\"").map(str::to_owned),
     }
 }
 
-fn positive(keys: &mut Keys<'_>, key: &'static str) -> Option<NonZeroU32> {
-    let mend = "enter a number from 1 on";
-    let number = keys.integer::<u32>(key, mend)?;
-    keys.accept(NonZeroU32::new(number).ok_or_else(|| ConfigProblem::new(key, mend).showing(number)))
+fn limit(keys: &mut Keys<'_>, key: &'static str) -> Option<Limit> {
+    match keys.value(key)? {
+        Value::Text(text) if text.eq_ignore_ascii_case("none") => Some(Limit::None),
+        _ => keys.positive(key, "enter a number from 1 on, or \"none\"").map(Limit::AtMost),
+    }
 }
 
 fn limits(keys: &mut Keys<'_>) -> LimitsDraft {
@@ -77,9 +79,9 @@ fn limits(keys: &mut Keys<'_>) -> LimitsDraft {
     let mut limits = Keys::new(table);
     let draft = LimitsDraft {
         whole: None,
-        messages_per_minute: positive(&mut limits, "messages_per_minute"),
-        recipients_per_day: positive(&mut limits, "recipients_per_day"),
-        recipients_per_message: positive(&mut limits, "recipients_per_message"),
+        messages_per_minute: limit(&mut limits, "messages_per_minute"),
+        recipients_per_day: limit(&mut limits, "recipients_per_day"),
+        recipients_per_message: limit(&mut limits, "recipients_per_message"),
         when_reached: limits.choice("when_reached", WHEN_REACHED),
     };
     keys.add_within("limits", limits.finish());
@@ -93,7 +95,7 @@ fn reuse(keys: &mut Keys<'_>) -> ConnectionReuse {
         reuse = reuse
             .with_idle(times.duration("idle").unwrap_or(reuse.idle()))
             .with_age(times.duration("age").unwrap_or(reuse.age()))
-            .with_messages(positive(&mut times, "messages"));
+            .with_messages(times.positive("messages", POSITIVE));
         keys.add_within("reuse", times.finish());
     }
     reuse

@@ -9,6 +9,8 @@ use super::builder::ServerBuilder;
 use super::draft::Draft;
 use super::host::Host;
 use super::limits::{ConnectionReuse, SendingLimits};
+use super::mailbox;
+use super::problem::ConfigProblem;
 use super::provider::MailProvider;
 use super::timeouts::Timeouts;
 use crate::tls::TlsSettings;
@@ -136,6 +138,16 @@ impl MailServerConfig {
     /// ```
     pub fn for_provider(provider: MailProvider) -> ServerBuilder<Self> {
         ServerBuilder::with_draft(Draft { provider: Some(provider), ..Draft::default() })
+    }
+
+    /// Returns the same settings for another mailbox, which signs in under its own address and sends from it.
+    pub(crate) fn for_mailbox(&self, address: &str) -> Result<Self, ConfigProblem> {
+        let (username, sender) = mailbox::account("mailbox", address)?;
+        let sender = match sender.email == self.sender.email {
+            true => self.sender.clone(), // With its name.
+            false => sender,
+        };
+        Ok(Self { username, sender, ..self.clone() })
     }
 
     /// Returns the server's DNS name or IP address; an IPv6 address has no brackets.

@@ -101,6 +101,12 @@ impl<'de> Visitor<'de> for AnyValue {
         Ok(Value::Integer(value))
     }
 
+    fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
+        // Serde's own refusal would quote it, and it may be a secret without quotation marks.
+        let beyond = || Value::Float(value.to_string().parse().unwrap_or(f64::INFINITY));
+        Ok(i128::try_from(value).map_or_else(|_| beyond(), Value::Integer))
+    }
+
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
         Ok(Value::Float(value))
     }
@@ -144,5 +150,19 @@ impl<'de> Visitor<'de> for AnyValue {
             table.insert(key, value);
         }
         Ok(Value::Table(Table(table)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::IntoDeserializer;
+    use serde::de::value::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_number_beyond_all_integers_is_a_number_still() {
+        let deserializer: serde::de::value::U128Deserializer<Error> = u128::MAX.into_deserializer();
+        assert_eq!(Value::deserialize(deserializer).unwrap().kind(), "a number");
     }
 }

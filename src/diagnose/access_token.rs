@@ -70,6 +70,7 @@ fn notes(provider: &dyn TokenProvider, username: &str) -> (Vec<String>, Vec<Stri
             TokenNote::Account(account) => warnings.push(format!(
                 "{account} has signed in, and the user name is {username}: sign in with {username}, or enter {account} as user name"
             )),
+            TokenNote::Delegated => {} // Whose the tokens are says more.
             TokenNote::AppOnly => facts.push("the app signs in as itself".to_owned()),
             TokenNote::Fact(text) => facts.push(text),
             TokenNote::Warning(text) => warnings.push(text),

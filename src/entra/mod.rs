@@ -3,6 +3,8 @@
 mod aadsts;
 mod account;
 mod app;
+#[cfg(feature = "azure")]
+mod azure;
 mod consent;
 mod error;
 mod graph;
@@ -16,6 +18,8 @@ mod tenant;
 pub use crate::oauth::{AccountMismatch, MissingScope};
 pub use account::Account;
 pub use app::{App, AppBuilder};
+#[cfg(feature = "azure")]
+pub use azure::AzureCredential;
 pub use consent::{AdminConsent, ConsentTenantError};
 pub use error::{AppError, AppProblem};
 pub use graph::GraphUser;
@@ -27,4 +31,5 @@ pub(crate) use aadsts::known as known_codes;
 pub(crate) use remedy::remedy_for;
 pub use secret::ClientSecret;
 pub use setup::{SendingRight, setup_script};
+pub(crate) use tenant::is_guid;
 pub use tenant::{Tenant, TenantError};

@@ -113,7 +113,7 @@ impl From<Tenant> for String {
 }
 
 /// Tells whether `text` has the shape `8-4-4-4-12` of hexadecimal digits.
-pub(super) fn is_guid(text: &str) -> bool {
+pub(crate) fn is_guid(text: &str) -> bool {
     let mut groups = text.split('-');
     let shaped = [8, 4, 4, 4, 12].into_iter().all(|length| {
         groups

@@ -2,7 +2,7 @@
 
 use super::{Error, ErrorKind, Inner};
 use crate::authentication::Method;
-use crate::cause::{Finding, ReplyCause};
+use crate::cause::{Finding, ReplyCause, SEND_AS};
 use crate::config::MailServerConfig;
 use crate::entra;
 use crate::office365::basic_authentication_retirement;
@@ -95,9 +95,12 @@ fn of_reply(
             PASSWORD_REFUSED.fill(&blanks).step(basic_authentication_retirement())
         }
         (ReplyCause::SendAsDenied, _) => {
+            // Permissions are given to whoever has signed in, and an app is not the mailbox whose name it gives.
+            let is_app = signed_in == Some(SignedIn::App) && *finding.advice == SEND_AS;
+            let advice = if is_app { &APP_SEND_AS } else { finding.advice };
             let text = reply.map(Reply::text).unwrap_or_default();
             if let Some((account, sender)) = send_as_parties(&text) {
-                return finding.advice.fill(&Blanks {
+                return advice.fill(&Blanks {
                     username: Some(account),
                     sender: Some(sender),
                     host: blanks.host,
@@ -107,9 +110,10 @@ fn of_reply(
                 && username.eq_ignore_ascii_case(sender)
             {
                 // The envelope is in order, so it is the message's own From.
-                return HEADER_FROM.fill(&Blanks { sender: None, ..blanks });
+                let advice = if is_app { &APP_HEADER_FROM } else { &HEADER_FROM };
+                return advice.fill(&Blanks { sender: None, ..blanks });
             }
-            finding.advice.fill(&blanks)
+            advice.fill(&blanks)
         }
         (cause, Some(SignedIn::Password)) if is_about_passwords(cause) => {
             finding.advice.fill(&blanks).step(basic_authentication_retirement())
@@ -217,6 +221,31 @@ const HEADER_FROM: Advice = Advice {
         "or set the From of the message to {username}; Full Access and Send on Behalf are not known to be enough over SMTP",
     ],
     link: "https://learn.microsoft.com/exchange/recipients-in-exchange-online/manage-permissions-for-recipients",
+};
+/// Which of the two ids it is, and where to read it: the app registration itself does not know it.
+const OBJECT_ID: &str = "the service principal's object ID is in Entra admin center > Enterprise applications > (the app) > Object ID, not the one under App registrations; Get-ServicePrincipal | Format-List DisplayName,AppId,ObjectId shows it too";
+/// A mailbox lets an app in by one permission and lets it name another sender by a second one, both given to the app.
+const APP_SEND_AS: Advice = Advice {
+    who: Who::ExchangeAdministrator,
+    summary: "The app, which has signed in to the mailbox {username}, is not allowed to send as {sender}.",
+    steps: &[
+        "Add-RecipientPermission -Identity '{sender}' -AccessRights SendAs -Trustee <service principal's object ID>",
+        OBJECT_ID,
+        "check with Get-RecipientPermission -Identity '{sender}'; the change can take an hour",
+        "Full Access alone does not help, and Send on Behalf is not known to be enough over SMTP",
+        "or let the program sign in to the mailbox it sends from: set the user name to {sender}, and give the app Full Access to that mailbox",
+    ],
+    link: SEND_AS.link,
+};
+const APP_HEADER_FROM: Advice = Advice {
+    who: Who::Operator,
+    summary: "The From of the message is an address that the app, which has signed in to {username}, is not allowed to send as.",
+    steps: &[
+        "Add-RecipientPermission -Identity '{sender}' -AccessRights SendAs -Trustee <service principal's object ID>, with the message's From as <sender>",
+        OBJECT_ID,
+        "or set the From of the message to {username}; Full Access and Send on Behalf are not known to be enough over SMTP",
+    ],
+    link: SEND_AS.link,
 };
 const INDETERMINATE: Advice = Advice {
     who: Who::Operator,

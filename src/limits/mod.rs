@@ -200,6 +200,15 @@ impl Limiter {
         self.state().throttles = 0;
     }
 
+    /// Tells whether a new limiter would decide as this one does: nothing counts any more, and no throttling is recent.
+    pub(crate) fn is_spent(&self) -> bool {
+        let now = self.clock.moment();
+        let mut state = self.state();
+        let State { messages, recipients, resume_at, throttles: _ } = &mut *state;
+        let is_calm = resume_at.is_none_or(|at| now.since(at) > SLOW_DOWN.cap);
+        is_calm && [messages, recipients].into_iter().flatten().all(|window| window.is_empty(now))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -266,11 +275,8 @@ impl Window {
         if count > self.most {
             return Err(TooMany { most: self.most });
         }
-        let lifetime = self.span + self.grain;
-        while let Some(entry) = self.entries.front().filter(|entry| entry.since.after(lifetime) <= now) {
-            self.total = self.total.saturating_sub(entry.count);
-            self.entries.pop_front();
-        }
+        let lifetime = self.lifetime();
+        self.forget(now);
         let mut total = self.total.saturating_add(self.open);
         let mut at = now;
         for entry in &self.entries {
@@ -281,6 +287,28 @@ impl Window {
             at = entry.since.after(lifetime);
         }
         Ok((total.saturating_add(count) <= self.most).then_some(at))
+    }
+
+    /// How long an entry counts.
+    fn lifetime(&self) -> Duration {
+        self.span + self.grain
+    }
+
+    /// Drops what does not count any more.
+    fn forget(&mut self, now: Moment) {
+        let lifetime = self.lifetime();
+        while let Some(entry) = self.entries.front().filter(|entry| entry.since.after(lifetime) <= now) {
+            self.total = self.total.saturating_sub(entry.count);
+            self.entries.pop_front();
+        }
+        if self.entries.is_empty() {
+            self.entries = VecDeque::new(); // With the memory, of which a mailbox that sends nothing needs none.
+        }
+    }
+
+    fn is_empty(&mut self, now: Moment) -> bool {
+        self.forget(now);
+        self.entries.is_empty() && self.open == 0
     }
 
     /// Something is under way, and counts until it is over and for a whole span after that.

@@ -2,6 +2,7 @@
 
 mod batch;
 mod delivery;
+mod mailboxes;
 mod settings;
 
 use std::fmt;
@@ -28,10 +29,13 @@ use crate::smtp::{Dsn, RecipientPolicy};
 use crate::token::TokenCache;
 
 pub use batch::{Batch, BatchProgress, IntoSubmission};
+pub use mailboxes::{Mailers, MailersBuilder, MailersStatus};
 
-use settings::SignIn;
+use settings::{Shared, SignIn};
 
 /// Sends messages through one mailbox; cheap to clone, clones share connections and tokens.
+///
+/// For an app that sends from many mailboxes of its tenant there is [`Mailers`].
 ///
 /// ```no_run
 /// # async fn run(message: smtp_oauth::lettre::Message) -> Result<(), Box<dyn std::error::Error>> {
@@ -53,8 +57,28 @@ struct Inner {
     endpoint: Endpoint,
     pool: Pool,
     method: AuthenticationMethod,
-    limiter: Limiter,
+    limiter: Arc<Limiter>,
     retry: RetryPolicy,
+}
+
+/// What a builder's settings come to, for one mailbox or many.
+#[derive(Debug)]
+struct Ready {
+    endpoint: Endpoint,
+    method: AuthenticationMethod,
+    authentication: Authentication,
+    retry: RetryPolicy,
+    shared_limits: Option<Arc<dyn SharedLimits>>,
+}
+
+impl Ready {
+    fn limiter(&self, config: &MailServerConfig) -> Arc<Limiter> {
+        let limiter = Limiter::new(config.limits(), self.endpoint.clock.clone());
+        Arc::new(match &self.shared_limits {
+            Some(shared) => limiter.shared(shared.clone(), config.username()),
+            None => limiter,
+        })
+    }
 }
 
 /// What may differ from one submission to the next.
@@ -101,7 +125,7 @@ pub struct MailerBuilder {
     authentication: Option<SignIn>,
     clock: Clock,
     retry: RetryPolicy,
-    shared_limits: Option<Arc<dyn SharedLimits>>,
+    shared_limits: Option<Shared>,
 }
 
 impl MailerBuilder {
@@ -129,7 +153,7 @@ impl MailerBuilder {
     /// Sets where a fleet of processes keeps the sending limits together. Default: each mailer counts for itself.
     #[must_use]
     pub fn shared_limits(mut self, limits: impl SharedLimits + 'static) -> Self {
-        self.shared_limits = Some(Arc::new(limits));
+        self.shared_limits = Some(Shared::Ready(Arc::new(limits)));
         self
     }
 
@@ -138,6 +162,15 @@ impl MailerBuilder {
     /// # Errors
     /// [`ConfigError`] with every problem: no authentication, OAuth without TLS, root certificates that cannot be used.
     pub fn build(self) -> Result<Mailer, ConfigError> {
+        let ready = self.prepare(|_| None)?;
+        let limiter = ready.limiter(&ready.endpoint.config);
+        let Ready { endpoint, method, authentication, retry, shared_limits: _ } = ready;
+        let pool = Pool::new(endpoint.clone(), authentication);
+        Ok(Mailer(Arc::new(Inner { endpoint, pool, method, limiter, retry })))
+    }
+
+    /// Checks everything; `problem` may find something against this way of signing in.
+    fn prepare(self, problem: fn(&Method) -> Option<ConfigProblem>) -> Result<Ready, ConfigError> {
         let Self { config, authentication, clock, retry, shared_limits } = self;
         let mut problems = Problems::default();
         let authentication = match authentication {
@@ -148,6 +181,7 @@ impl MailerBuilder {
                 None
             }
         };
+        problems.extend(authentication.as_ref().and_then(|how| problem(&how.0)));
         let oauth = authentication.as_ref().is_some_and(|how| matches!(how.0, Method::OAuth(_)));
         if oauth && config.tls() == Tls::LoopbackPlaintext {
             problems.push(
@@ -167,16 +201,12 @@ impl MailerBuilder {
         if let Err(error) = &tls {
             problems.push(ConfigProblem::new("tls", format!("TLS cannot be set up: {error}")));
         }
+        let shared_limits = shared_limits.and_then(|shared| shared.complete(&clock, &mut problems));
         let (authentication, tls) = problems.finish(authentication.zip(tls.ok()))?;
         let method = authentication.method();
         let authentication = cached(authentication, &config, &clock);
-        let mut limiter = Limiter::new(config.limits(), clock.clone());
-        if let Some(shared) = shared_limits {
-            limiter = limiter.shared(shared, config.username());
-        }
         let endpoint = Endpoint::new(config, tls, clock);
-        let pool = Pool::new(endpoint.clone(), authentication);
-        Ok(Mailer(Arc::new(Inner { endpoint, pool, method, limiter, retry })))
+        Ok(Ready { endpoint, method, authentication, retry, shared_limits })
     }
 }
 

@@ -225,6 +225,34 @@ pub(crate) fn of_callback(
     TokenError::new(kind, format!("{what} was refused{reason}")).with_server_answer(answer)
 }
 
+/// Reads a refusal that somebody else's HTTP client received; `what` was refused.
+#[cfg(feature = "azure")]
+pub(crate) fn of_response(
+    what: &str,
+    status: u16,
+    body: &[u8],
+    retry_after: Option<Duration>,
+    classify: Classify,
+) -> TokenError {
+    let status = http::StatusCode::from_u16(status).ok();
+    let exchange = Exchange { status, retry_after, ..Exchange::default() };
+    let attempt = Attempt { grant: "", host: "", secrets: Vec::new(), classify };
+    let answer = attempt.answer(serde_json::from_slice(body).ok().as_ref(), &exchange);
+    // A managed identity's endpoint says 410 while it is being updated.
+    let is_busy = matches!(answer.status, Some(408 | 410 | 429 | 500..));
+    let kind = match is_busy {
+        true => TokenErrorKind::Unavailable,
+        false => classify(&answer).unwrap_or_else(|| kind(&answer)),
+    };
+    let reason =
+        reason(&answer).map(|reason| format!(" ({reason})")).unwrap_or_else(|| self::http(&exchange));
+    let error = TokenError::new(kind, format!("{what} was refused{reason}")).with_server_answer(answer);
+    match retry_after {
+        Some(wait) if kind == TokenErrorKind::Unavailable => error.with_retry_after(wait),
+        _ => error,
+    }
+}
+
 /// Maps the `error` field: the part that programs may branch on.
 fn kind(answer: &ServerAnswer) -> TokenErrorKind {
     match answer.error.as_deref().unwrap_or_default() {

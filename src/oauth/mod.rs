@@ -44,4 +44,6 @@ pub use self::signed_in::{AccountMismatch, SignedIn};
 
 pub(crate) use self::callback::Callback;
 pub(crate) use self::certificate::not_after as certificate_expiry;
+#[cfg(feature = "azure")]
+pub(crate) use self::error::of_response as refusal_by_response;
 pub(crate) use self::expiry::Expiring;

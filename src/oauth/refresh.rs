@@ -207,6 +207,7 @@ impl TokenProvider for RefreshToken {
 
     fn notes(&self) -> Vec<TokenNote> {
         let mut notes = self.client.notes(RefreshGrant::NAME);
+        notes.push(TokenNote::Delegated);
         let account = self.account.lock().unwrap_or_else(PoisonError::into_inner).clone();
         notes.extend(account.map(TokenNote::Account));
         notes

@@ -1,8 +1,9 @@
 //! The app registration that settings describe: cloud, credential, sign-in host. Requests no token.
 
-use super::{AuthenticationSettings, Grant, ResolvedSettings};
-use crate::config::{ConfigError, ConfigProblem, MailProvider};
-use crate::entra::{App, AppBuilder, ClientSecret, Tenant};
+use super::authentication::{AuthenticationSettings, parse_tenant};
+use super::{ClientCredential, ResolvedSettings};
+use crate::config::{ConfigError, MailProvider};
+use crate::entra::{App, AppBuilder, ClientSecret};
 
 impl ResolvedSettings {
     /// Returns the app registration to sign in with, ready for [`AppBuilder::build`]; `None` for Basic.
@@ -26,46 +27,34 @@ impl ResolvedSettings {
     /// ```
     ///
     /// # Errors
-    /// [`ConfigError`] at `authentication.tenant` when that is no tenant, or stands for many and the app is to sign in
-    /// as itself.
+    /// [`ConfigError`] at `authentication.tenant` when it was changed since the settings were resolved, and is no tenant
+    /// now, or stands for many and the app is to sign in as itself.
     pub fn app(&self) -> Result<Option<AppBuilder>, ConfigError> {
-        let AuthenticationSettings::OAuth {
-            tenant,
-            client_id,
-            client_secret,
-            client_secret_expires,
-            authority,
-            grant,
-            token_store: _,
-        } = &self.authentication
+        let AuthenticationSettings::OAuth { tenant, client_id, credential, authority, grant, token_store: _ } =
+            &self.authentication
         else {
             return Ok(None);
         };
-        let mut app = App::builder(parse_tenant(tenant, *grant)?, client_id.as_str())
-            .tls(self.server.tls_settings().clone());
+        let tenant = parse_tenant(tenant, *grant).map_err(|problem| problem.within("authentication"))?;
+        let mut app = App::builder(tenant, client_id.as_str()).tls(self.server.tls_settings().clone());
         if let MailProvider::Exchange(cloud) = self.server.provider() {
             app = app.cloud(cloud);
         }
-        if let Some(value) = client_secret {
-            let secret = ClientSecret::new(value.clone());
-            app = app.client_secret(match client_secret_expires {
-                Some(date) => secret.with_expiry(date.midnight().assume_utc()),
-                None => secret,
-            });
-        }
+        app = match credential {
+            Some(ClientCredential::Secret { value, expires }) => {
+                let secret = ClientSecret::new(value.clone());
+                app.client_secret(match expires {
+                    Some(date) => secret.with_expiry(date.midnight().assume_utc()),
+                    None => secret,
+                })
+            }
+            Some(ClientCredential::Certificate(certificate)) => app.client_certificate(certificate.clone()),
+            Some(ClientCredential::FederatedTokenFile(path)) => app.federated_token_file(path),
+            None => app,
+        };
         if let Some(authority) = authority {
             app = app.authority(authority.clone());
         }
         Ok(Some(app))
     }
-}
-
-fn parse_tenant(given: &str, grant: Grant) -> Result<Tenant, ConfigProblem> {
-    let problem = |mend: String| ConfigProblem::new("authentication.tenant", mend).showing(given);
-    let tenant = Tenant::parse(given).map_err(|error| problem(error.to_string()))?;
-    if grant == Grant::ClientCredentials && !tenant.is_single() {
-        let mend = "enter the tenant's id or domain: an app that signs in as itself does so in one tenant";
-        return Err(problem(mend.to_owned()));
-    }
-    Ok(tenant)
 }

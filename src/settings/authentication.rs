@@ -1,28 +1,27 @@
 //! The sign-in part of settings, OAuth or Basic: checked for form. Whether Entra knows the app is not asked.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use secrecy::{ExposeSecret, SecretString};
-use time::Date;
-use time::format_description::well_known::Iso8601;
+use secrecy::SecretString;
 use url::{Host, Url};
 
+use super::credential::ClientCredential;
 use super::secret;
+use super::token_store::TokenStoreSettings;
 use crate::config::{AuthenticationMethod, ConfigProblem, Keys};
-use crate::entra::Tenant;
+use crate::entra::{self, Tenant};
 
-/// The keys of either method, which the other one refuses.
-const OAUTH_KEYS: [&str; 7] =
-    ["tenant", "client_id", "client_secret", "client_secret_expires", "authority", "grant", "token_store"];
+/// The keys of either method, which the other one refuses; those of the credential come on top.
+const OAUTH_KEYS: [&str; 5] = ["tenant", "client_id", "authority", "grant", "token_store"];
 const BASIC_KEYS: [&str; 1] = ["password"];
-const DEFAULT_STORE: &str = "token.json";
 
 /// How to sign in to the mail server; OAuth is preferred to Basic.
 ///
 /// [`Settings`](crate::Settings) has an example.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant, reason = "there is one for a mailer, and it is not kept")]
 pub enum AuthenticationSettings {
     /// OAuth 2.0 with an app registered at Entra ID.
     #[non_exhaustive]
@@ -31,16 +30,14 @@ pub enum AuthenticationSettings {
         tenant: String,
         /// The application (client) id.
         client_id: String,
-        /// The client secret; none for a public client.
-        client_secret: Option<SecretString>,
-        /// The day the client secret expires, if it was entered.
-        client_secret_expires: Option<Date>,
+        /// What proves who the app is; none for a public client.
+        credential: Option<ClientCredential>,
         /// Another sign-in host than the cloud's: HTTPS, or HTTP on this machine.
         authority: Option<Url>,
         /// What the app shows for a token. Default: [`Grant::RefreshToken`].
         grant: Grant,
-        /// Where the refresh token is kept, for the grant that has one. Default: `token.json`.
-        token_store: PathBuf,
+        /// Where the refresh token is kept, for the grant that has one. Default: the file `token.json`.
+        token_store: Option<TokenStoreSettings>,
     },
     /// User name and password.
     ///
@@ -103,7 +100,7 @@ impl AuthenticationSettings {
     }
 
     /// Reads the keys of `[authentication]`; `None` when one of them has a problem.
-    pub(super) fn read(keys: &mut Keys<'_>, directory: &Path) -> Option<Self> {
+    pub(super) fn read(keys: &mut Keys<'_>, directory: &Path, username: &str) -> Option<Self> {
         keys.refuse("cloud", "set cloud in server: sign-in and mail server belong to the same cloud");
         let methods = AuthenticationMethod::PREFERENCE.iter().map(|method| (method.name(), *method));
         let method = if keys.has("method") {
@@ -117,55 +114,49 @@ impl AuthenticationSettings {
                 for key in BASIC_KEYS {
                     keys.refuse(key, "remove it, or set method to \"basic\": OAuth has no password");
                 }
-                read_oauth(keys, directory)
+                read_oauth(keys, directory, username)
             }
             Some(AuthenticationMethod::Basic) => {
-                for key in OAUTH_KEYS {
+                for key in oauth_keys() {
                     keys.refuse(key, "remove it, or set method to \"oauth\": Basic has only a password");
                 }
-                required(keys, "password", "enter the password of the user who signs in");
+                keys.require("password", "enter the password of the user who signs in");
                 secret::read(keys, "password", directory).map(|password| Self::Basic { password })
             }
             None => {
-                OAUTH_KEYS.into_iter().chain(BASIC_KEYS).for_each(|key| _ = keys.value(key));
+                oauth_keys().chain(BASIC_KEYS).for_each(|key| _ = keys.value(key));
                 None
             }
         }
     }
 }
 
-fn read_oauth(keys: &mut Keys<'_>, directory: &Path) -> Option<AuthenticationSettings> {
-    let tenant = read_tenant(keys);
+fn oauth_keys() -> impl Iterator<Item = &'static str> {
+    OAUTH_KEYS.into_iter().chain(ClientCredential::keys())
+}
+
+fn read_oauth(keys: &mut Keys<'_>, directory: &Path, username: &str) -> Option<AuthenticationSettings> {
+    let grant = read_grant(keys);
+    let tenant = read_tenant(keys, grant);
     let client_id = read_client_id(keys);
-    let client_secret = secret::read(keys, "client_secret", directory);
-    let client_secret_expires = read_expiry(keys);
+    let credential = ClientCredential::read(keys, directory);
     let authority = keys
         .text("authority", "enter the URL of the sign-in host")
         .and_then(|given| keys.accept(parse_authority(given)));
-    if authority.is_none() && client_secret.as_ref().is_some_and(|secret| is_guid(secret.expose_secret())) {
-        // The commonest cause of AADSTS7000215; elsewhere a secret may well be a GUID.
-        let mend = "enter the secret's Value: this is a GUID, as its Secret ID is, which stands beside it in the portal";
-        keys.problem(ConfigProblem::new("client_secret", mend));
-    }
-    if client_secret.as_ref().is_some_and(|secret| secret.expose_secret().trim() != secret.expose_secret()) {
-        keys.problem(ConfigProblem::new(
-            "client_secret",
-            "copy the secret again: there are blanks around it",
-        ));
-    }
-    let grant = read_grant(keys);
     let token_store = if grant == Some(Grant::ClientCredentials) {
-        required(keys, "client_secret", "enter the app's client secret: nobody else proves who signs in");
+        if !ClientCredential::is_given(keys) {
+            let mend = "enter the app's client secret, client_certificate or federated_token_file: nobody else proves who signs in";
+            keys.problem(ConfigProblem::new("client_secret", mend));
+        }
         keys.refuse("token_store", "remove it: an app that signs in as itself keeps no token");
-        directory.join(DEFAULT_STORE)
+        None
     } else {
-        read_token_store(keys, directory)
+        TokenStoreSettings::read(keys, directory, username)
     };
     Some(AuthenticationSettings::OAuth {
         tenant: tenant?,
         client_id: client_id?,
-        client_secret,
-        client_secret_expires,
+        credential,
         authority,
         grant: grant?,
         token_store,
@@ -182,56 +173,34 @@ fn read_grant(keys: &mut Keys<'_>) -> Option<Grant> {
     }
 }
 
-fn read_token_store(keys: &mut Keys<'_>, directory: &Path) -> PathBuf {
-    let mend = "enter the path of the file that keeps the refresh token";
-    let token_store = directory.join(keys.text("token_store", mend).unwrap_or(DEFAULT_STORE));
-    if keys.has("token_store") && token_store.file_name().is_none() {
-        keys.problem(ConfigProblem::new("token_store", mend));
-    }
-    token_store
-}
-
-fn is_guid(text: &str) -> bool {
-    text.split('-').map(str::len).eq([8, 4, 4, 4, 12])
-        && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
-}
-
-fn required(keys: &mut Keys<'_>, key: &'static str, mend: &'static str) {
-    if !keys.has(key) {
-        keys.problem(ConfigProblem::new(key, mend));
-    }
-}
-
-fn read_tenant(keys: &mut Keys<'_>) -> Option<String> {
+fn read_tenant(keys: &mut Keys<'_>, grant: Option<Grant>) -> Option<String> {
     let mend = "enter the tenant's id (a GUID) or domain, such as contoso.onmicrosoft.com";
-    required(keys, "tenant", mend);
+    keys.require("tenant", mend);
     let given = keys.text("tenant", mend)?;
-    let checked = Tenant::parse(given).map(|_| given.to_owned()).ok();
-    keys.accept(checked.ok_or_else(|| ConfigProblem::new("tenant", mend).showing(given)))
+    keys.accept(parse_tenant(given, grant.unwrap_or_default())).map(String::from)
+}
+
+/// Reads a tenant that an app can sign in to; the problem is at `tenant`.
+pub(super) fn parse_tenant(given: &str, grant: Grant) -> Result<Tenant, ConfigProblem> {
+    let problem = |mend: String| ConfigProblem::new("tenant", mend).showing(given);
+    let tenant = Tenant::parse(given).map_err(|_| {
+        let mend = "enter the tenant's id (a GUID), a domain such as contoso.onmicrosoft.com, or organizations, consumers or common";
+        problem(mend.to_owned())
+    })?;
+    if grant == Grant::ClientCredentials && !tenant.is_single() {
+        let mend = "enter the tenant's id or domain: an app that signs in as itself does so in one tenant";
+        return Err(problem(mend.to_owned()));
+    }
+    Ok(tenant)
 }
 
 fn read_client_id(keys: &mut Keys<'_>) -> Option<String> {
     let mend = "enter the application (client) id of the app registration, a GUID";
-    required(keys, "client_id", mend);
+    keys.require("client_id", mend);
     let given = keys.text("client_id", mend)?;
-    let checked = is_guid(given).then(|| given.to_owned());
-    keys.accept(checked.ok_or_else(|| ConfigProblem::new("client_id", mend).showing(given)))
-}
-
-fn read_expiry(keys: &mut Keys<'_>) -> Option<Date> {
-    const KEY: &str = "client_secret_expires";
-    let mend = "enter the day as the portal shows it, in the form 2027-06-30";
-    let given = keys.text(KEY, mend)?;
-    let day = given.split_once(['T', ' ']).map_or(given, |(day, _time)| day);
-    let expiry = keys
-        .accept(Date::parse(day, &Iso8601::DATE).map_err(|_| ConfigProblem::new(KEY, mend).showing(given)));
-    if !keys.has("client_secret") {
-        keys.problem(ConfigProblem::new(
-            KEY,
-            "remove it, or enter client_secret: there is no secret that could expire",
-        ));
-    }
-    expiry
+    // Not shown: what is no GUID may be the secret in the wrong place.
+    let checked = entra::is_guid(given).then(|| given.to_owned());
+    keys.accept(checked.ok_or_else(|| ConfigProblem::new("client_id", mend)))
 }
 
 fn parse_authority(given: &str) -> Result<Url, ConfigProblem> {

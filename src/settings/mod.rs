@@ -2,7 +2,12 @@
 
 mod app;
 mod authentication;
+mod credential;
+#[cfg(feature = "schemars")]
+mod schema;
 mod secret;
+mod shared_limits;
+mod token_store;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,25 +15,23 @@ use std::path::{Path, PathBuf};
 use serde::de::{Deserialize, Deserializer};
 
 pub use authentication::{AuthenticationSettings, Grant};
+pub use credential::ClientCredential;
+pub use shared_limits::SharedLimitsSettings;
+pub use token_store::TokenStoreSettings;
 
 use crate::config::{
     ConfigError, ConfigProblem, Draft, Keys, MailServerConfig, Problems, ServerBuilder, Table, Tls,
 };
 use crate::office365::Office365Profile;
+use crate::retry::RetryPolicy;
 
 /// The settings of a mailer as they stand in a file or the environment, in any format that serde reads.
 ///
-/// The table `server` has `profile` (`"office365"`, the default, or `"custom"`) and the keys of the builders: `cloud`
-/// (office365 only), `host`, `port`, `tls` (`"starttls"`, `"implicit"`, `"none"`), `minimum_tls`, `root_certificates`
-/// (path of a PEM file), `trust_platform_roots`, `sender`, `test_recipient`, `username`, `timeouts`, `hello_name`,
-/// `max_connections`, `chunking` (`"auto"`, `"off"`), `initial_response` (`"when-short"`, `"always"`) and
-/// `refresh_margin`. Times are `"30s"`, `"5m"`, `"1h 30m"` or whole seconds.
+/// The table `server` has the keys of the builders and `profile`; `authentication` says how to sign in, and where the
+/// refresh token is kept; `retry` and `shared_limits` are optional. [docs/settings.md] lists every key with its default
+/// and examples. A secret is given by value, as `{ env = "NAME" }` or as `{ file = "/run/secrets/name" }`.
 ///
-/// The table `authentication` has `method`: `"oauth"`, the default, with `tenant`, `client_id`, `client_secret`,
-/// `client_secret_expires` (a date), `authority` (a URL, for another sign-in host than the cloud's), `grant`
-/// (`"refresh_token"`, the default, or `"client_credentials"` for an app that signs in as itself, with a client secret)
-/// and `token_store` (for the refresh token; default: `token.json`); or `"basic"` with `password`. A secret is given by
-/// value, as `{ env = "NAME" }` or as `{ file = "/run/secrets/name" }`.
+/// [docs/settings.md]: https://docs.rs/crate/smtp-oauth/latest/source/docs/settings.md
 ///
 /// Numbers and booleans may be texts, as they are in the environment. Deserialising fails only on what the format
 /// itself refuses; note that a format's own message may quote the line. Everything else is found by
@@ -71,7 +74,14 @@ pub struct ResolvedSettings {
     pub server: MailServerConfig,
     /// How to sign in to it.
     pub authentication: AuthenticationSettings,
+    /// How often a submission is tried again when that is safe. Default: [`RetryPolicy::new`].
+    pub retry: RetryPolicy,
+    /// Where a fleet keeps the sending limits together. Default: each mailer counts for itself.
+    pub shared_limits: Option<SharedLimitsSettings>,
 }
+
+#[cfg(not(feature = "redis"))]
+const NO_REDIS: &str = "build the program with the feature redis of smtp-oauth, or remove it: it has none";
 
 impl Settings {
     /// Sets the directory that relative paths are taken from. Default: the process's current directory.
@@ -100,16 +110,22 @@ impl Settings {
     pub fn resolve(&self) -> Result<ResolvedSettings, ConfigError> {
         let mut keys = Keys::new(&self.root);
         let server = self.read_server(&mut keys);
-        let authentication = self.read_authentication(&mut keys);
+        let username = server.as_ref().map(MailServerConfig::username).unwrap_or_default();
+        let authentication = self.read_authentication(&mut keys, username);
+        let retry = read_retry(&mut keys);
+        let shared_limits = SharedLimitsSettings::read(&mut keys, &self.directory);
         if let (Some(server), Some(AuthenticationSettings::OAuth { .. })) = (&server, &authentication)
             && server.tls() == Tls::LoopbackPlaintext
         {
             let mend = "enter starttls or implicit: an access token is never sent without encryption (RFC 6750 §5.3)";
             keys.problem(ConfigProblem::new("server.tls", mend).showing(Tls::LoopbackPlaintext.name()));
         }
-        let resolved = server
-            .zip(authentication)
-            .map(|(server, authentication)| ResolvedSettings { server, authentication });
+        let resolved = server.zip(authentication).map(|(server, authentication)| ResolvedSettings {
+            server,
+            authentication,
+            retry,
+            shared_limits,
+        });
         keys.finish().finish(resolved)
     }
 
@@ -120,10 +136,10 @@ impl Settings {
             .ok()
     }
 
-    fn read_authentication(&self, root: &mut Keys<'_>) -> Option<AuthenticationSettings> {
+    fn read_authentication(&self, root: &mut Keys<'_>, username: &str) -> Option<AuthenticationSettings> {
         let table = required_table(root, "authentication")?;
         let mut keys = Keys::new(table);
-        let settings = AuthenticationSettings::read(&mut keys, &self.directory);
+        let settings = AuthenticationSettings::read(&mut keys, &self.directory, username);
         root.add_within("authentication", keys.finish());
         settings
     }
@@ -149,10 +165,26 @@ enum Profile {
 }
 
 fn required_table<'a>(root: &mut Keys<'a>, key: &'static str) -> Option<&'a Table> {
-    if !root.has(key) {
-        root.problem(ConfigProblem::new(key, "add this table of settings"));
-    }
+    root.require(key, "add this table of settings");
     root.table(key)
+}
+
+fn read_retry(root: &mut Keys<'_>) -> RetryPolicy {
+    let mut policy = RetryPolicy::new();
+    if let Some(table) = root.table("retry") {
+        let mut keys = Keys::new(table);
+        if let Some(attempts) = keys.positive("attempts", "enter how often to try in all, from 1 on") {
+            policy = policy.with_attempts(attempts);
+        }
+        if let Some(wait) = keys.duration("first_wait") {
+            policy = policy.with_first_wait(wait);
+        }
+        if let Some(wait) = keys.duration("longest_wait") {
+            policy = policy.with_longest_wait(wait);
+        }
+        root.add_within("retry", keys.finish());
+    }
+    policy
 }
 
 fn read_profile(mut keys: Keys<'_>, directory: &Path) -> Result<MailServerConfig, Vec<ConfigProblem>> {

@@ -8,17 +8,34 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use crate::config::{ConfigProblem, Keys, Table, Value};
+use crate::oauth::CertificateError;
 
 /// The longest secret that a file may hold.
 const LARGEST: u64 = 64 * 1024;
 
 const HOW: &str = "enter a text, { env = \"NAME\" } or { file = \"path\" }";
 
+/// How a secret reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Line,
+    Pem,
+}
+
 /// Reads the secret under `key`; `None` when there is none, or it has a problem.
 pub(super) fn read(keys: &mut Keys<'_>, key: &'static str, directory: &Path) -> Option<SecretString> {
+    read_as(keys, key, directory, Form::Line)
+}
+
+/// Reads the PEM text under `key`, which has several lines; `None` when there is none, or it has a problem.
+pub(super) fn read_pem(keys: &mut Keys<'_>, key: &'static str, directory: &Path) -> Option<SecretString> {
+    read_as(keys, key, directory, Form::Pem)
+}
+
+fn read_as(keys: &mut Keys<'_>, key: &'static str, directory: &Path, form: Form) -> Option<SecretString> {
     let (text, origin) = match keys.value(key)? {
         Value::Text(text) => (text.clone(), String::new()),
-        Value::Table(table) => from_elsewhere(keys, key, table, directory)?,
+        Value::Table(table) => from_elsewhere(keys, key, table, directory, form)?,
         other => {
             keys.problem(ConfigProblem::new(key, format!("{HOW}, not {}", other.kind())));
             return None;
@@ -26,8 +43,10 @@ pub(super) fn read(keys: &mut Keys<'_>, key: &'static str, directory: &Path) -> 
     };
     let wrong = if text.is_empty() {
         "enter the secret: it is empty"
-    } else if text.chars().any(char::is_control) {
+    } else if form == Form::Line && text.chars().any(char::is_control) {
         "enter the secret without line breaks and other control characters: it holds one"
+    } else if form == Form::Pem && !text.contains("-----BEGIN ") {
+        "enter PEM text, or { file = \"path\" }: it has no line with BEGIN"
     } else {
         return Some(SecretString::from(text.as_str()));
     };
@@ -40,6 +59,7 @@ fn from_elsewhere(
     key: &'static str,
     table: &Table,
     directory: &Path,
+    form: Form,
 ) -> Option<(Zeroizing<String>, String)> {
     let mut places = Keys::new(table);
     let env = places.text("env", "enter the name of an environment variable");
@@ -47,7 +67,7 @@ fn from_elsewhere(
     keys.add_within(key, places.finish());
     let read = match (env, file) {
         (Some(name), None) => from_env(name),
-        (None, Some(path)) => from_file(directory, path),
+        (None, Some(path)) => from_file(directory, path, form),
         // A key of the wrong type has been reported.
         (None, None) if table.get("env").or(table.get("file")).is_some() => return None,
         _ => Err(format!("{HOW}, one of the two")),
@@ -55,7 +75,13 @@ fn from_elsewhere(
     keys.accept(read.map_err(|mend| ConfigProblem::new(key, mend)))
 }
 
-fn from_env(name: &str) -> Result<(Zeroizing<String>, String), String> {
+/// Tells whether `text` may be shown as a path: a secret, put in the place of one, must not be.
+pub(super) fn is_path(text: &str) -> bool {
+    let is_token = text.starts_with("eyJ") && text.matches('.').count() == 2;
+    !text.contains("://") && !text.contains("-----") && !text.chars().any(char::is_control) && !is_token
+}
+
+pub(super) fn from_env(name: &str) -> Result<(Zeroizing<String>, String), String> {
     // Anything but a name may be the secret itself, put in the wrong place.
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if !is_name {
@@ -70,7 +96,10 @@ fn from_env(name: &str) -> Result<(Zeroizing<String>, String), String> {
     }
 }
 
-fn from_file(directory: &Path, path: &str) -> Result<(Zeroizing<String>, String), String> {
+fn from_file(directory: &Path, path: &str, form: Form) -> Result<(Zeroizing<String>, String), String> {
+    if !is_path(path) {
+        return Err("enter the path of a file after file: this is none".to_owned());
+    }
     let mut bytes = Zeroizing::new(Vec::new());
     File::open(directory.join(path))
         .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
@@ -82,6 +111,7 @@ fn from_file(directory: &Path, path: &str) -> Result<(Zeroizing<String>, String)
         Ok(text) => {
             Ok((Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()), format!(" (file {path:?})")))
         }
+        Err(_) if form == Form::Pem => Err(format!("{} (file {path:?})", CertificateError::NotPem)),
         Err(_) => Err(format!("name a file with UTF-8 text: {path:?} holds none")),
     }
 }

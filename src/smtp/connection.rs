@@ -51,6 +51,11 @@ impl Endpoint {
         }
     }
 
+    /// Returns the same endpoint, for another mailbox of the same server.
+    pub(crate) fn with_config(&self, config: MailServerConfig) -> Self {
+        Self { config: Arc::new(config), ..self.clone() }
+    }
+
     /// Returns the same endpoint, with somebody who wants to know how its connections are opened.
     pub(crate) fn observed_by(&self, observer: Observer) -> Self {
         Self { observer, ..self.clone() }

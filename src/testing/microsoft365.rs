@@ -134,6 +134,13 @@ impl FakeMicrosoft365 {
         self.entra.account()
     }
 
+    /// Lets the app sign in as `mailbox` too, as an administrator does with `Add-MailboxPermission`.
+    ///
+    /// [`Mailers`](crate::Mailers) has an example.
+    pub fn grant_access(&self, mailbox: &str) {
+        self.exchange.tokens().grant_access(&self.account(), mailbox);
+    }
+
     /// Returns settings for the fake server, open for more.
     ///
     /// ```

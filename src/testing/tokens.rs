@@ -1,6 +1,6 @@
 //! The register of tokens that `FakeEntra` writes and `FakeExchange` reads: no token works that was not issued.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -21,6 +21,8 @@ pub struct IssuedTokens {
 struct Register {
     issued: u64,
     tokens: HashMap<String, Entry>,
+    /// For an account, in lower case, the other mailboxes that its tokens open.
+    access: HashMap<String, HashSet<String>>,
 }
 
 struct Entry {
@@ -79,6 +81,20 @@ impl IssuedTokens {
             Some(entry) if entry.expires_at <= self.clock.now() => TokenVerdict::Expired,
             Some(entry) => TokenVerdict::Valid(entry.account.clone()),
         }
+    }
+
+    /// Lets the tokens of `account` sign in as `mailbox` too, as an app's do that has Full Access to it.
+    pub fn grant_access(&self, account: &str, mailbox: &str) {
+        let mut register = self.register();
+        register.access.entry(account.to_lowercase()).or_default().insert(mailbox.to_lowercase());
+    }
+
+    /// Returns whether a token is good, and lets `user` in.
+    pub fn opens(&self, token: &str, user: &str) -> bool {
+        let TokenVerdict::Valid(account) = self.verdict(token) else { return false };
+        let (account, user) = (account.to_lowercase(), user.to_lowercase());
+        account == user
+            || self.register().access.get(&account).is_some_and(|mailboxes| mailboxes.contains(&user))
     }
 
     /// Withdraws every token issued so far, as an administrator's "revoke sessions" does.

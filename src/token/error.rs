@@ -96,6 +96,12 @@ impl TokenError {
         self.edit(|inner| inner.server = server)
     }
 
+    /// Adds the cause, where the rest was built from what a server answered.
+    #[cfg(feature = "azure")]
+    pub(crate) fn with_cause(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.edit(|inner| inner.source = Some(source.into()))
+    }
+
     /// Adds how long to wait before the next attempt.
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {

@@ -200,6 +200,8 @@ pub trait TokenProvider: fmt::Debug + Send + Sync {
 pub enum TokenNote {
     /// The account that has signed in, once the provider has read it: to be compared with the user name.
     Account(String),
+    /// A person has signed in, or will: every token is that one account's.
+    Delegated,
     /// The app signs in as itself, so there is no such account.
     AppOnly,
     /// Something to know, such as where tokens come from.

@@ -152,6 +152,11 @@ impl FakeExchange {
         self.listener.record.state().counts
     }
 
+    /// Returns how many connections there were and are on which `user` has signed in.
+    pub fn connections_of(&self, user: &str) -> ConnectionCounts {
+        self.listener.record.state().users.get(&user.to_lowercase()).copied().unwrap_or_default()
+    }
+
     /// Returns every connection since the start, in order.
     pub fn sessions(&self) -> Vec<SessionRecord> {
         self.listener.record.sessions()

@@ -1,5 +1,6 @@
 //! What a fake server saw: connections, commands, sign-ins, messages. Decides nothing.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -94,6 +95,14 @@ pub struct ConnectionCounts {
     pub peak: usize,
 }
 
+impl ConnectionCounts {
+    fn open(&mut self) {
+        self.total += 1;
+        self.open += 1;
+        self.peak = self.peak.max(self.open);
+    }
+}
+
 /// One connection and what came over it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -127,6 +136,8 @@ pub(super) struct State {
     pub(super) attempts: Vec<AuthAttempt>,
     pub(super) silences: usize,
     pub(super) counts: ConnectionCounts,
+    /// By the user that signed in, in lower case.
+    pub(super) users: HashMap<String, ConnectionCounts>,
     sessions: Vec<(SessionRecord, Arc<AtomicUsize>)>,
     commands: Vec<(usize, String)>,
 }
@@ -145,9 +156,7 @@ impl Record {
     /// Notes a new connection; it counts as open until the entry is dropped.
     pub(super) fn open(self: &Arc<Self>) -> Entry {
         let mut state = self.state();
-        state.counts.total += 1;
-        state.counts.open += 1;
-        state.counts.peak = state.counts.peak.max(state.counts.open);
+        state.counts.open();
         let number = state.counts.total;
         let flights = Arc::<AtomicUsize>::default();
         let session = SessionRecord {
@@ -230,10 +239,13 @@ impl Entry {
     }
 
     pub(super) fn attempt(&self, attempt: AuthAttempt) {
-        if attempt.accepted {
-            self.session(|session| session.user.clone_from(&attempt.user));
-        }
-        self.record.change(|state| state.attempts.push(attempt));
+        self.record.change(|state| {
+            if let Some(user) = attempt.user.as_ref().filter(|_| attempt.accepted) {
+                state.users.entry(user.to_lowercase()).or_default().open();
+                state.sessions[self.number - 1].0.user = Some(user.clone());
+            }
+            state.attempts.push(attempt);
+        });
     }
 
     pub(super) fn message(&self, message: ReceivedMessage) {
@@ -257,7 +269,14 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.session(|session| session.open = false);
-        self.record.change(|state| state.counts.open -= 1);
+        self.record.change(|state| {
+            let session = &mut state.sessions[self.number - 1].0;
+            session.open = false;
+            let user = session.user.as_ref().map(|user| user.to_lowercase());
+            state.counts.open -= 1;
+            if let Some(counts) = user.and_then(|user| state.users.get_mut(&user)) {
+                counts.open -= 1;
+            }
+        });
     }
 }

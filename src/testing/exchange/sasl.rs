@@ -3,8 +3,6 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::testing::tokens::TokenVerdict;
-
 use super::fault::{Fault, FaultPoint};
 use super::record::AuthAttempt;
 use super::session::Session;
@@ -115,10 +113,7 @@ impl Session {
             Err(Unreadable::Cancelled) => false, // RFC 4954 §4 wants 501 here; Exchange Online says 535.
             Ok(Identity { user, secret }) => match mechanism {
                 "LOGIN" | "PLAIN" => self.settings.passwords.get(&user.to_lowercase()) == Some(secret),
-                _ => match self.settings.tokens.verdict(secret) {
-                    TokenVerdict::Valid(account) => account.to_lowercase() == user.to_lowercase(),
-                    _ => false,
-                },
+                _ => self.settings.tokens.opens(secret, user),
             },
         };
         if good {

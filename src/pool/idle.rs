@@ -1,0 +1,151 @@
+//! Connections that wait for their next message, and the task that closes them when their time is over. Opens none.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::AbortHandle;
+
+use super::places::Place;
+use super::{Pool, Shared};
+use crate::clock::{Clock, Moment};
+use crate::smtp::connection::Connection;
+
+#[derive(Debug, Default)]
+pub(super) struct Idle {
+    pub(super) parked: VecDeque<Parked>,
+    /// The task that closes connections that stay idle; there is one while there are any.
+    pub(super) sweeper: Option<AbortHandle>,
+    /// When it looks again; `None` while it is about to.
+    pub(super) wakes: Option<Moment>,
+}
+
+#[derive(Debug)]
+pub(super) struct Parked {
+    pub(super) connection: Connection,
+    pub(super) since: Moment,
+    pub(super) opened: Moment,
+    pub(super) messages: u32,
+    pub(super) place: Place,
+}
+
+impl Pool {
+    /// Takes the connection that was used last, and closes those that must not be used any more.
+    pub(super) fn pop_idle(&self) -> Option<Parked> {
+        let now = self.0.endpoint.clock.moment();
+        let mut idle = self.idle();
+        self.retire_expired(&mut idle, now);
+        let parked = idle.parked.pop_back();
+        self.note_emptied(&idle);
+        parked
+    }
+
+    /// Lets a connection wait for its next message.
+    pub(super) fn keep(&self, idle: &mut Idle, parked: Parked) {
+        let ends = self.ends(&parked);
+        idle.parked.push_back(parked);
+        let sleeps_too_long = idle.wakes.is_some_and(|wakes| ends < wakes);
+        if sleeps_too_long || idle.sweeper.as_ref().is_none_or(AbortHandle::is_finished) {
+            if let Some(sweeper) = idle.sweeper.take() {
+                sweeper.abort();
+            }
+            idle.wakes = None;
+            let sweep = sweep(Arc::downgrade(&self.0), self.0.endpoint.clock.clone());
+            idle.sweeper = Some(tokio::spawn(sweep).abort_handle());
+        }
+    }
+
+    /// Returns since when the oldest idle connection has been idle.
+    pub(super) fn idle_since(&self) -> Option<Moment> {
+        self.idle().parked.front().map(|parked| parked.since)
+    }
+
+    /// Closes the connection that has been idle for the longest time; tells whether there was one.
+    pub(super) fn evict(&self) -> bool {
+        let mut idle = self.idle();
+        let parked = idle.parked.pop_front();
+        self.note_emptied(&idle);
+        drop(idle);
+        parked.map(|parked| self.dismiss(parked)).is_some()
+    }
+
+    /// Says good-bye, if there is time for that.
+    fn dismiss(&self, parked: Parked) {
+        // Without a permit there is none: somebody else needs the connection's place at once.
+        if let Ok(permit) = self.0.permits.clone().try_acquire_owned() {
+            retire(parked, permit);
+        }
+    }
+
+    /// Others need not look here for a connection to close.
+    pub(super) fn note_emptied(&self, idle: &Idle) {
+        if idle.parked.is_empty() {
+            self.0.places.forget_idle(self.0.number);
+        }
+    }
+
+    /// Closes what must not be used any more.
+    fn retire_expired(&self, idle: &mut Idle, now: Moment) {
+        let (kept, expired) = std::mem::take(&mut idle.parked)
+            .into_iter()
+            .partition::<Vec<_>, _>(|parked| self.is_fresh(parked, now));
+        idle.parked = kept.into();
+        for parked in expired {
+            self.dismiss(parked);
+        }
+    }
+
+    /// Closes what must not be used any more; says when to look again, if anything is left.
+    fn sweep(&self) -> Option<Moment> {
+        let now = self.0.endpoint.clock.moment();
+        let mut idle = self.idle();
+        self.retire_expired(&mut idle, now);
+        self.note_emptied(&idle);
+        let next = idle.parked.iter().map(|parked| self.ends(parked)).min();
+        if next.is_none() {
+            idle.sweeper = None;
+        }
+        idle.wakes = next;
+        next
+    }
+
+    /// Finds when an idle connection must not be used any more.
+    fn ends(&self, parked: &Parked) -> Moment {
+        let reuse = self.0.endpoint.config.reuse();
+        parked.since.after(reuse.idle()).min(parked.opened.after(reuse.age()))
+    }
+
+    pub(super) fn is_fresh(&self, parked: &Parked, now: Moment) -> bool {
+        let reuse = self.0.endpoint.config.reuse();
+        now.since(parked.since) < reuse.idle()
+            && now.since(parked.opened) < reuse.age()
+            && reuse.messages().is_none_or(|most| parked.messages < most.get())
+    }
+
+    pub(super) fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says QUIT and closes; the server counts the connection until it has heard that, and so does the pool.
+pub(super) fn retire(mut parked: Parked, permit: OwnedSemaphorePermit) {
+    parked.place.leave();
+    tokio::spawn(async move {
+        let Parked { connection, place, .. } = parked;
+        connection.quit().await;
+        drop(place);
+        drop(permit);
+    });
+}
+
+/// Closes connections as they become too old to be used, until none is idle or the pool is gone.
+async fn sweep(pool: Weak<Shared>, clock: Clock) {
+    while let Some(pool) = pool.upgrade().map(Pool) {
+        let next = pool.sweep();
+        drop(pool);
+        match next {
+            Some(next) => clock.sleep_until(next).await,
+            None => return,
+        }
+    }
+}

@@ -9,7 +9,7 @@ use time::macros::datetime;
 const SECRET: &str = "s3cr3t~Q-geheim";
 
 fn app(text: &str) -> Result<Option<AppBuilder>, ConfigError> {
-    toml::from_str::<Settings>(text).unwrap().resolve().unwrap().app()
+    toml::from_str::<Settings>(text).unwrap().resolve()?.app()
 }
 
 fn oauth(server: &str, rest: &str) -> String {

@@ -293,6 +293,14 @@ fn each_mistake_in_authentication_is_explained_under_its_path() {
             r#"authentication.client_secret_expires (given "30.6.2027"): enter the day as the portal shows it, in the form 2027-06-30"#,
         ),
         (
+            oauth("client_secret = ' x'"),
+            "authentication.client_secret: copy the secret again: there are blanks around it",
+        ),
+        (
+            oauth("").replace("8f2c1d1e-", "my app "),
+            "authentication.client_id: enter the application (client) id of the app registration, a GUID",
+        ),
+        (
             oauth("authority = 'http://login.contoso.com'"),
             r#"authentication.authority (given "http://login.contoso.com"): enter an https:// URL: the client secret is sent there"#,
         ),

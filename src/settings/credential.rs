@@ -105,6 +105,12 @@ fn read_secret(keys: &mut Keys<'_>, directory: &Path) -> Option<ClientCredential
     let value = secret::read(keys, "client_secret", directory);
     let expires = read_expiry(keys);
     let value = value?;
+    if value.expose_secret().trim() != value.expose_secret() {
+        keys.problem(ConfigProblem::new(
+            "client_secret",
+            "copy the secret again: there are blanks around it",
+        ));
+    }
     if !keys.has("authority") && is_guid(value.expose_secret()) {
         // The commonest cause of AADSTS7000215; elsewhere a secret may well be a GUID.
         let mend = "enter the secret's Value: this is a GUID, as its Secret ID is, which stands beside it in the portal";

@@ -19,6 +19,7 @@ mod credential;
 mod endpoint;
 mod fault;
 mod identity;
+mod page;
 mod people;
 mod refusal;
 mod sign_in;
@@ -200,6 +201,18 @@ impl FakeEntra {
     /// Accepts no federated token from now on that was trusted before.
     pub fn distrust_federated_tokens(&self) {
         self.endpoint.state().credentials.federated_tokens.clear();
+    }
+
+    /// Registers a further redirect URL, as [`FakeEntraBuilder::redirect`] does, for a web server whose port is known late.
+    pub fn register_redirect(&self, redirect: impl Into<String>) {
+        self.endpoint.state().sign_ins.redirects.push(redirect.into());
+    }
+
+    /// Lets the sign-in page offer another account beside the one that is meant, as to a person who has several.
+    ///
+    /// For tests and demonstrations with a browser; [`approve_as`](Self::approve_as) does without.
+    pub fn offer_account(&self, account: impl Into<String>) {
+        self.endpoint.state().sign_ins.others.push(account.into());
     }
 
     /// Returns the account that signs in.

@@ -11,6 +11,7 @@ use wiremock::{Request, ResponseTemplate};
 
 use super::answer::with_json;
 use super::endpoint::{ReceivedGrant, State};
+use super::page;
 use super::refusal::Refusal;
 
 pub(super) const TENANT_ID: &str = "6c8e1b5a-0000-4000-8000-00000000000f";
@@ -21,6 +22,8 @@ const DEVICE_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// The sign-ins under way.
 pub(super) struct SignIns {
     pub(super) redirects: Vec<String>,
+    /// The accounts that the sign-in page offers beside the one that is meant.
+    pub(super) others: Vec<String>,
     pub(super) device_interval: Duration,
     pub(super) slow_downs: usize,
     codes: Vec<Code>,
@@ -62,7 +65,14 @@ pub(super) struct Subject {
 
 impl SignIns {
     pub(super) fn new(redirects: Vec<String>, device_interval: Duration) -> Self {
-        Self { redirects, device_interval, slow_downs: 0, codes: Vec::new(), devices: Vec::new() }
+        Self {
+            redirects,
+            others: Vec::new(),
+            device_interval,
+            slow_downs: 0,
+            codes: Vec::new(),
+            devices: Vec::new(),
+        }
     }
 
     pub(super) fn codes(&self) -> Vec<String> {
@@ -151,8 +161,17 @@ impl State {
             return lead_back(self.approve(url, &account));
         }
         match self.judge_page(url) {
-            Ok(_) => ResponseTemplate::new(200).set_body_raw(self.page(url), "text/html; charset=utf-8"),
-            Err(code) => Refusal::of(code).response(self.clock.now(), 0),
+            Ok(query) => {
+                let page = if is_consent_page(url) {
+                    page::consent(url, &self.client_id, &self.account, get(&query, "scope"))
+                } else {
+                    let accounts: Vec<_> =
+                        std::iter::once(&self.account).chain(&self.sign_ins.others).cloned().collect();
+                    page::sign_in(url, &self.client_id, &accounts)
+                };
+                ResponseTemplate::new(200).set_body_raw(page, "text/html; charset=utf-8")
+            }
+            Err(code) => trouble(code),
         }
     }
 
@@ -277,32 +296,19 @@ impl State {
         }
         Ok(query)
     }
-
-    fn page(&self, url: &Url) -> String {
-        let link = |name: &str, value: &str, text: &str| {
-            let mut url = url.clone();
-            url.query_pairs_mut().append_pair(name, value);
-            format!(
-                "<li><a href=\"{}\">{}</a></li>",
-                escaped(&url[url::Position::BeforePath..]),
-                escaped(text)
-            )
-        };
-        let choose = link("fake_account", &self.account, &self.account);
-        let decline = link("fake_decline", "1", "Cancel");
-        format!(
-            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Sign in (fake)</title></head>\n\
-             <body><main><h1>Pick an account</h1><p>This is a fake of Microsoft's page, for tests.</p>\
-             <ul>{choose}{decline}</ul></main></body></html>\n"
-        )
-    }
 }
 
 fn lead_back(callback: Result<Url, u32>) -> ResponseTemplate {
     match callback {
         Ok(callback) => ResponseTemplate::new(302).insert_header("location", callback.as_str()),
-        Err(code) => Refusal::of(code).response(OffsetDateTime::UNIX_EPOCH, 0),
+        Err(code) => trouble(code),
     }
+}
+
+/// Shows an error where Entra leads nobody back: it does not know whose redirect URL that is.
+fn trouble(code: u32) -> ResponseTemplate {
+    let Refusal { status, text, .. } = Refusal::of(code);
+    ResponseTemplate::new(status).set_body_raw(page::trouble(code, &text), "text/html; charset=utf-8")
 }
 
 fn callback(query: &HashMap<String, String>) -> Result<Url, u32> {
@@ -319,11 +325,14 @@ fn get<'a>(query: &'a HashMap<String, String>, name: &str) -> &'a str {
 
 /// To the letter, but for the port of `localhost`.
 fn is_registered(known: &str, given: &str) -> bool {
-    let Some(rest) = given.strip_prefix("http://localhost:") else { return known == given };
-    let path = rest.trim_start_matches(|char: char| char.is_ascii_digit());
-    known == format!("http://localhost{path}")
+    without_port(known) == without_port(given)
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
+fn without_port(redirect: &str) -> String {
+    match redirect.strip_prefix("http://localhost:") {
+        Some(rest) => {
+            format!("http://localhost{}", rest.trim_start_matches(|char: char| char.is_ascii_digit()))
+        }
+        None => redirect.to_owned(),
+    }
 }

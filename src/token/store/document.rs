@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 use time::serde::rfc3339;
@@ -67,23 +68,8 @@ impl<'de> Deserialize<'de> for Secret {
 
 /// Writes the text, in a buffer that is zeroed on drop and large enough not to move.
 pub(super) fn write(tokens: &StoredTokens) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
-    let access_tokens = tokens.access_tokens().map(|(scope, token)| {
-        let access = Access {
-            token: Secret(token.secret().clone()),
-            expires_at: token.expires_at(),
-            scopes: token.scopes().to_vec(),
-        };
-        (scope.to_owned(), access)
-    });
-    let document = Document {
-        version: VERSION,
-        refresh_token: Secret(tokens.refresh_token().clone()),
-        obtained_at: tokens.obtained_at(),
-        account: tokens.account().map(str::to_owned),
-        access_tokens: access_tokens.collect(),
-    };
     let mut text = Zeroizing::new(Vec::with_capacity(2 * tokens.secret_len() + 4096));
-    serde_json::to_writer_pretty(&mut *text, &document)?;
+    serde_json::to_writer_pretty(&mut *text, tokens)?;
     text.push(b'\n');
     Ok(text)
 }
@@ -95,15 +81,58 @@ pub(super) fn read(text: &[u8]) -> Result<StoredTokens, Damage> {
         return Err(Damage::Version(header.version));
     }
     let document: Document = serde_json::from_slice(text).map_err(|error| Damage::at(&error))?;
-    let mut tokens = StoredTokens::new(document.refresh_token.0, document.obtained_at);
-    if let Some(account) = document.account {
-        tokens = tokens.with_account(account);
+    document.into_tokens().map_err(|_| Damage::Token)
+}
+
+/// Writes the secrets in plain text, for stores of one's own: encrypt them, or keep them where nobody else can read.
+///
+/// The fields are those of a [`FileStore`](super::FileStore)'s file, with its version, so that tokens can move.
+impl Serialize for StoredTokens {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Document::of(self).serialize(serializer)
     }
-    for (scope, access) in document.access_tokens {
-        let token = access.into_token().map_err(|_| Damage::Token)?;
-        tokens = tokens.with_access_token(scope, token);
+}
+
+/// Refuses what a later version wrote. As any deserialiser's, an error may quote what was read: do not show it.
+impl<'de> Deserialize<'de> for StoredTokens {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let document = Document::deserialize(deserializer)?;
+        if document.version != VERSION {
+            return Err(D::Error::custom(Damage::Version(document.version).explain()));
+        }
+        document.into_tokens().map_err(|_| D::Error::custom(Damage::Token.explain()))
     }
-    Ok(tokens)
+}
+
+impl Document {
+    fn of(tokens: &StoredTokens) -> Self {
+        let access_tokens = tokens.access_tokens().map(|(scope, token)| {
+            let access = Access {
+                token: Secret(token.secret().clone()),
+                expires_at: token.expires_at(),
+                scopes: token.scopes().to_vec(),
+            };
+            (scope.to_owned(), access)
+        });
+        Self {
+            version: VERSION,
+            refresh_token: Secret(tokens.refresh_token().clone()),
+            obtained_at: tokens.obtained_at(),
+            account: tokens.account().map(str::to_owned),
+            access_tokens: access_tokens.collect(),
+        }
+    }
+
+    fn into_tokens(self) -> Result<StoredTokens, TokenError> {
+        let mut tokens = StoredTokens::new(self.refresh_token.0, self.obtained_at);
+        if let Some(account) = self.account {
+            tokens = tokens.with_account(account);
+        }
+        for (scope, access) in self.access_tokens {
+            tokens = tokens.with_access_token(scope, access.into_token()?);
+        }
+        Ok(tokens)
+    }
 }
 
 impl Access {
@@ -162,5 +191,18 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(read(text.as_bytes()).unwrap_err(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_store_of_ones_own_keeps_the_same_in_any_format_and_refuses_a_later_version() {
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let token = AccessToken::new("access", now).unwrap();
+        let tokens = StoredTokens::new("refresh", now).with_access_token("scope", token);
+        let mut value = serde_json::to_value(&tokens).unwrap();
+        let back: StoredTokens = serde_json::from_value(value.clone()).unwrap();
+        assert_eq!(write(&back).unwrap(), write(&tokens).unwrap());
+        value["version"] = 2.into();
+        let error = serde_json::from_value::<StoredTokens>(value).unwrap_err().to_string();
+        assert!(error.contains("version 2") && !error.contains("refresh"), "{error}");
     }
 }

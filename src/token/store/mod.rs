@@ -180,6 +180,18 @@ impl fmt::Debug for StoreLock {
 }
 
 /// What a [`TokenStore`] keeps for one account; redacted in `Debug`, zeroed on drop.
+///
+/// A store of one's own writes it with serde, which holds the secrets in plain text, and seals or guards that:
+///
+/// ```
+/// use smtp_oauth::{Clock, token::store::StoredTokens};
+///
+/// let tokens = StoredTokens::new("refresh-token", Clock::system().now()).with_account("svc-mail@contoso.com");
+/// let text = serde_json::to_string(&tokens)?;
+/// let back: StoredTokens = serde_json::from_str(&text)?;
+/// assert_eq!(back.account(), tokens.account());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct StoredTokens {
     refresh_token: SecretString,

@@ -1,0 +1,542 @@
+//! The truth about every message: its row, and the only statements that change it. Sends nothing, knows no job library.
+//!
+//! A message goes from `waiting` through `sending` to `sent`, back to `waiting`, to `set aside` or to `indeterminate`.
+//! Each step is one atomic statement that names the state it starts from, so two workers cannot both take it.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use smtp_oauth::Clock;
+use smtp_oauth::lettre::Address;
+use smtp_oauth::lettre::address::Envelope;
+use sqlx::AnyPool;
+use sqlx::any::{AnyPoolOptions, install_default_drivers};
+use ulid::Ulid;
+
+use crate::compose::Draft;
+
+const SCHEMA: &str = include_str!("schema.sql");
+const WAITING: &str = "waiting";
+const SENDING: &str = "sending";
+const SENT: &str = "sent";
+const SET_ASIDE: &str = "set aside";
+const INDETERMINATE: &str = "indeterminate";
+const DROPPED: &str = "dropped";
+/// How many jobs one look at the table may create.
+const OFFERED_AT_ONCE: i64 = 64;
+/// A worker that has been dead for so long left nothing behind that anybody asks for.
+const FORGOTTEN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What went wrong with the outbox itself.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// What was asked for cannot be done; nothing was changed.
+    #[error("{0}")]
+    Refused(String),
+    #[error("the outbox's database cannot be used")]
+    Database(#[from] sqlx::Error),
+    #[error("a row of the outbox cannot be read")]
+    Row(#[from] serde_json::Error),
+}
+
+pub type Result<T> = std::result::Result<T, OutboxError>;
+
+/// The outbox in its database; cheap to clone.
+#[derive(Clone)]
+pub struct Outbox {
+    pool: AnyPool,
+    clock: Clock,
+    url: String,
+}
+
+/// Where the outbox is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// Whether a database that is not there is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    Create,
+    Refuse,
+}
+
+/// What became of [`Outbox::enqueue`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Enqueued {
+    New {
+        id: String,
+    },
+    /// The same message was there already, with this state.
+    Known {
+        id: String,
+        state: String,
+    },
+}
+
+/// A message that this worker alone may send now.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    pub id: String,
+    claim: String,
+    pub envelope: Envelope,
+    pub content: Vec<u8>,
+    pub attempts: i64,
+    pub created: i64,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The server is responsible for it now; these recipients are not among those who get it.
+    Sent { refused: Vec<Unreached> },
+    /// Certainly not sent; to be tried again then.
+    Later { at: i64, reason: String },
+    /// The same, and it would be so for every other message until then.
+    Hold { until: i64, reason: String },
+    /// Certainly not sent, and nothing will be before somebody has mended it.
+    Pause { reason: String, remedy: String },
+    /// It cannot be sent as it is.
+    SetAside { reason: String },
+    /// It may have been sent.
+    Indeterminate { reason: String },
+}
+
+/// A recipient who did not get a message that others got.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreached {
+    pub recipient: String,
+    pub reason: String,
+    pub fate: Fate,
+}
+
+/// What happens about such a recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    Refused,
+    /// Goes on as a message of its own, due at this time.
+    Later(i64),
+    /// Goes on as a message of its own, which may have been sent.
+    Indeterminate,
+}
+
+/// What a person decides about a message that nobody else may decide about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Resend,
+    Drop,
+}
+
+/// The whole outbox at a glance.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// How many messages are in each state.
+    pub counts: Vec<(String, i64)>,
+    pub paused: Option<Pause>,
+    /// Nothing is sent before this, in milliseconds since 1970.
+    pub hold_until: Option<i64>,
+    pub workers: i64,
+    /// Messages that are not sent and say why, oldest first, a hundred at most.
+    pub troubled: Vec<Troubled>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Pause {
+    pub reason: String,
+    pub remedy: String,
+}
+
+/// A message with something to tell; never its content.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct Troubled {
+    pub id: String,
+    pub state: String,
+    pub recipients: String,
+    pub attempts: i64,
+    pub due: i64,
+    pub reason: Option<String>,
+    /// A JSON array of [`Unreached`].
+    pub refused: String,
+}
+
+impl Status {
+    pub fn count(&self, state: &str) -> i64 {
+        self.counts.iter().find(|(name, _)| name == state).map_or(0, |(_, count)| *count)
+    }
+
+    /// How many messages have not come to an end by themselves or by a person's decision.
+    pub fn unfinished(&self) -> i64 {
+        self.count(WAITING) + self.count(SENDING)
+    }
+}
+
+impl Outbox {
+    /// Opens the outbox at a URL such as `sqlite:outbox.db` or `postgres://user@host/database`.
+    pub async fn open(url: &str, missing: Missing, clock: Clock) -> Result<Self> {
+        install_default_drivers();
+        let kind = kind_of(url)?;
+        // Every commit reaches the disk (SQLite's default, which `synchronous = FULL` spells out).
+        let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 30000";
+        let pool = AnyPoolOptions::new()
+            .max_connections(4)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    if kind == Kind::Sqlite {
+                        sqlx::raw_sql(pragmas).execute(&mut *connection).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .connect(&match (kind, missing) {
+                (Kind::Postgres, _) => url.to_owned(),
+                (Kind::Sqlite, Missing::Create) => format!("{url}?mode=rwc"),
+                (Kind::Sqlite, Missing::Refuse) => format!("{url}?mode=rw"),
+            })
+            .await
+            .map_err(|error| match (kind, &error) {
+                (Kind::Sqlite, sqlx::Error::Database(_)) => {
+                    OutboxError::Refused(format!("there is no outbox that can be opened at {url}"))
+                }
+                _ => error.into(),
+            })?;
+        let outbox = Self { pool, clock, url: url.to_owned() };
+        outbox.create_tables(kind).await?;
+        Ok(outbox)
+    }
+
+    /// Creates what is not there. Several processes may do so at once, and all but one of them may fail.
+    async fn create_tables(&self, kind: Kind) -> Result<()> {
+        let schema = SCHEMA.replace("{bytes}", if kind == Kind::Sqlite { "BLOB" } else { "BYTEA" });
+        let mut created = Ok(());
+        for _ in 0..3 {
+            let schema = sqlx::AssertSqlSafe(schema.clone());
+            created = sqlx::raw_sql(schema).execute(&self.pool).await.map(drop);
+            if created.is_ok() {
+                break;
+            }
+        }
+        Ok(created?)
+    }
+
+    pub fn kind(&self) -> Kind {
+        kind_of(&self.url).unwrap_or(Kind::Sqlite)
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn pool(&self) -> &AnyPool {
+        &self.pool
+    }
+
+    /// The time, in milliseconds since 1970.
+    pub fn now(&self) -> i64 {
+        i64::try_from(self.clock.now().unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+    }
+
+    /// Takes a message over: from here on it cannot be lost. With a key that was used before, only says so.
+    pub async fn enqueue(&self, draft: &Draft, key: Option<&str>) -> Result<Enqueued> {
+        let id = Ulid::generate().to_string();
+        let (digest, now) = (draft.digest(), self.now());
+        let recipients: Vec<_> = draft.recipients().iter().map(ToString::to_string).collect();
+        let inserted = sqlx::query(
+            "INSERT INTO outbox_messages (id, dedup_key, digest, sender, recipients, content, state, due, created) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT (dedup_key) DO NOTHING",
+        )
+        .bind(&id)
+        .bind(key)
+        .bind(digest)
+        .bind(draft.sender().to_string())
+        .bind(serde_json::to_string(&recipients)?)
+        .bind(draft.content(&id))
+        .bind(WAITING)
+        .bind(now)
+        .execute(&self.pool)
+        .await?;
+        if inserted.rows_affected() == 1 {
+            return Ok(Enqueued::New { id });
+        }
+        let (id, state, known): (String, String, String) =
+            sqlx::query_as("SELECT id, state, digest FROM outbox_messages WHERE dedup_key = $1")
+                .bind(key)
+                .fetch_one(&self.pool)
+                .await?;
+        if known != digest {
+            return Err(OutboxError::Refused(format!(
+                "another message has this key already: {id} ({state}); nothing was changed"
+            )));
+        }
+        Ok(Enqueued::Known { id, state })
+    }
+
+    /// Takes a message for sending. From this commit on, a death of the worker leaves it indeterminate.
+    ///
+    /// `None` when it is somebody else's, not due, paused, or when this worker's lease is over.
+    pub async fn claim(&self, id: &str, worker: &str) -> Result<Option<Claimed>> {
+        let claim = Ulid::generate().to_string();
+        let row: Option<(String, String, Vec<u8>, i64, i64)> = sqlx::query_as(
+            "UPDATE outbox_messages SET state = $1, claim = $2, worker = $3, attempts = attempts + 1 \
+             WHERE id = $4 AND state = $5 AND due <= $6 \
+               AND EXISTS (SELECT 1 FROM outbox_workers WHERE id = $3 AND alive_until > $6) \
+               AND NOT EXISTS (SELECT 1 FROM outbox_queue WHERE paused IS NOT NULL OR hold_until > $6) \
+             RETURNING sender, recipients, content, attempts, created",
+        )
+        .bind(SENDING)
+        .bind(&claim)
+        .bind(worker)
+        .bind(id)
+        .bind(WAITING)
+        .bind(self.now())
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some((sender, recipients, content, attempts, created)) = row else { return Ok(None) };
+        let envelope = envelope(&sender, &serde_json::from_str::<Vec<String>>(&recipients)?)
+            .ok_or_else(|| OutboxError::Refused(format!("message {id} has an address that is none")))?;
+        Ok(Some(Claimed { id: id.to_owned(), claim, envelope, content, attempts, created }))
+    }
+
+    /// Records what became of an attempt; false when a person has decided about the message meanwhile.
+    ///
+    /// It also comes in time when the worker was thought dead: what is known takes the place of what was feared.
+    pub async fn finish(&self, claimed: &Claimed, outcome: &Outcome) -> Result<bool> {
+        let now = self.now();
+        let (state, due, reason) = match outcome {
+            Outcome::Sent { .. } => (SENT, now, None),
+            Outcome::Later { at, reason } => (WAITING, *at, Some(reason)),
+            Outcome::Hold { until, reason } => (WAITING, *until, Some(reason)),
+            Outcome::Pause { reason, .. } => (WAITING, now, Some(reason)),
+            Outcome::SetAside { reason } => (SET_ASIDE, now, Some(reason)),
+            Outcome::Indeterminate { reason } => (INDETERMINATE, now, Some(reason)),
+        };
+        // What concerned every message says nothing about how often this one has failed.
+        let uncounted = i64::from(matches!(outcome, Outcome::Hold { .. } | Outcome::Pause { .. }));
+        let mut unreached: &[Unreached] = &[];
+        let mut transaction = self.pool.begin().await?;
+        // Before its content is forgotten; undone below if the attempt has no say any more.
+        if let Outcome::Sent { refused } = outcome {
+            unreached = refused;
+            for unreached in refused {
+                let (state, due) = match unreached.fate {
+                    Fate::Refused => continue,
+                    Fate::Later(at) => (WAITING, at),
+                    Fate::Indeterminate => (INDETERMINATE, now),
+                };
+                sqlx::query(
+                    "INSERT INTO outbox_messages \
+                       (id, digest, sender, recipients, content, state, due, attempts, reason, created) \
+                     SELECT $1, digest, sender, $2, content, $3, $4, attempts, $5, created \
+                     FROM outbox_messages WHERE id = $6",
+                )
+                .bind(Ulid::generate().to_string())
+                .bind(serde_json::to_string(&[&unreached.recipient])?)
+                .bind(state)
+                .bind(due)
+                .bind(&unreached.reason)
+                .bind(&claimed.id)
+                .execute(&mut *transaction)
+                .await?;
+            }
+        }
+        let recorded = sqlx::query(
+            "UPDATE outbox_messages SET state = $1, reason = $2, due = $3, refused = $4, \
+               attempts = attempts - $5, content = CASE WHEN $1 = $6 THEN NULL ELSE content END \
+             WHERE id = $7 AND claim = $8 AND state IN ($9, $10)",
+        )
+        .bind(state)
+        .bind(reason)
+        .bind(due)
+        .bind(serde_json::to_string(unreached)?)
+        .bind(uncounted)
+        .bind(SENT)
+        .bind(&claimed.id)
+        .bind(&claimed.claim)
+        .bind(SENDING)
+        .bind(INDETERMINATE)
+        .execute(&mut *transaction)
+        .await?;
+        if recorded.rows_affected() == 0 {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+        match outcome {
+            Outcome::Pause { reason, remedy } => {
+                // The first reason stays: the others follow from it.
+                let pause =
+                    "UPDATE outbox_queue SET paused = $1, remedy = $2 WHERE id = 1 AND paused IS NULL";
+                sqlx::query(pause).bind(reason).bind(remedy).execute(&mut *transaction).await?;
+            }
+            Outcome::Hold { until, .. } => {
+                let hold = "UPDATE outbox_queue SET hold_until = $1 WHERE id = 1 AND hold_until < $1";
+                sqlx::query(hold).bind(until).execute(&mut *transaction).await?;
+            }
+            _ => {}
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Says that `worker` is alive for another `lease`.
+    pub async fn renew(&self, worker: &str, lease: Duration) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO outbox_workers (id, alive_until) VALUES ($1, $2) \
+             ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until",
+        )
+        .bind(worker)
+        .bind(self.now().saturating_add(milliseconds(lease)))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Gives the lease of a worker back that has nothing under way any more.
+    pub async fn retire(&self, worker: &str) -> Result<()> {
+        sqlx::query("DELETE FROM outbox_workers WHERE id = $1").bind(worker).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Finds what dead workers were sending: nobody knows how far they came. Returns how many there were.
+    pub async fn bury_the_dead(&self) -> Result<u64> {
+        let now = self.now();
+        let found = sqlx::query(
+            "UPDATE outbox_messages SET state = $1, reason = $2 WHERE state = $3 AND NOT EXISTS \
+               (SELECT 1 FROM outbox_workers w WHERE w.id = outbox_messages.worker AND w.alive_until > $4)",
+        )
+        .bind(INDETERMINATE)
+        .bind("the worker died while it was sending this: it may have arrived")
+        .bind(SENDING)
+        .bind(now)
+        .execute(&self.pool)
+        .await?;
+        sqlx::query("DELETE FROM outbox_workers WHERE alive_until < $1")
+            .bind(now.saturating_sub(milliseconds(FORGOTTEN)))
+            .execute(&self.pool)
+            .await?;
+        Ok(found.rows_affected())
+    }
+
+    /// Lists the messages that are due and have no living job, each with the name for a new one, and notes that name.
+    ///
+    /// `jobs` is the job library's table.
+    pub async fn offer(&self, jobs: &'static str) -> Result<Vec<(String, Ulid)>> {
+        let waiting: Vec<(String, Option<String>)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "SELECT m.id, m.job FROM outbox_messages m WHERE m.state = $1 AND m.due <= $2 \
+               AND NOT EXISTS (SELECT 1 FROM outbox_queue WHERE paused IS NOT NULL OR hold_until > $2) \
+               AND NOT EXISTS (SELECT 1 FROM {jobs} j WHERE j.id = m.job AND (j.status = 'Pending' \
+                 OR (j.status IN ('Queued', 'Running') AND EXISTS \
+                   (SELECT 1 FROM outbox_workers w WHERE w.id = j.lock_by AND w.alive_until > $2)))) \
+             ORDER BY m.due, m.id LIMIT $3"
+        )))
+        .bind(WAITING)
+        .bind(self.now())
+        .bind(OFFERED_AT_ONCE)
+        .fetch_all(&self.pool)
+        .await?;
+        let mut offered = Vec::new();
+        for (id, known) in waiting {
+            let job = Ulid::generate();
+            // Of two workers that look at the same time, one wins; were both to, the claim would still let one send.
+            let noted = "UPDATE outbox_messages SET job = $1 WHERE id = $2 AND job IS NOT DISTINCT FROM $3 AND state = $4";
+            let noted = sqlx::query(noted).bind(job.to_string()).bind(&id).bind(known).bind(WAITING);
+            if noted.execute(&self.pool).await?.rows_affected() == 1 {
+                offered.push((id, job));
+            }
+        }
+        Ok(offered)
+    }
+
+    /// Goes on after a pause; false when there was none.
+    pub async fn resume(&self) -> Result<bool> {
+        let resume = "UPDATE outbox_queue SET paused = NULL, remedy = NULL, hold_until = 0 \
+                      WHERE id = 1 AND (paused IS NOT NULL OR hold_until > $1)";
+        Ok(sqlx::query(resume).bind(self.now()).execute(&self.pool).await?.rows_affected() == 1)
+    }
+
+    /// Carries out a person's decision.
+    pub async fn resolve(&self, id: &str, decision: Decision) -> Result<()> {
+        let (to, from, content) = match decision {
+            Decision::Resend => (WAITING, [INDETERMINATE, SET_ASIDE, SET_ASIDE], "content"),
+            Decision::Drop => (DROPPED, [INDETERMINATE, SET_ASIDE, WAITING], "NULL"),
+        };
+        let resolved = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "UPDATE outbox_messages SET state = $1, due = $2, content = {content} WHERE id = $3 AND state IN ($4, $5, $6)"
+        )))
+        .bind(to)
+        .bind(self.now())
+        .bind(id);
+        let resolved = from.into_iter().fold(resolved, |query, state| query.bind(state));
+        if resolved.execute(&self.pool).await?.rows_affected() == 1 {
+            return Ok(());
+        }
+        let state: Option<(String,)> = sqlx::query_as("SELECT state FROM outbox_messages WHERE id = $1")
+            .bind(id)
+            .fetch_optional(&self.pool)
+            .await?;
+        Err(OutboxError::Refused(match state {
+            None => format!("there is no message {id}"),
+            Some((state,)) => format!("message {id} is {state}: there is nothing to decide about it"),
+        }))
+    }
+
+    /// Returns the state of one message and why it is in it.
+    pub async fn state(&self, id: &str) -> Result<Option<(String, Option<String>)>> {
+        let state = sqlx::query_as("SELECT state, reason FROM outbox_messages WHERE id = $1").bind(id);
+        Ok(state.fetch_optional(&self.pool).await?)
+    }
+
+    pub async fn status(&self) -> Result<Status> {
+        let now = self.now();
+        let counts =
+            sqlx::query_as("SELECT state, COUNT(*) FROM outbox_messages GROUP BY state ORDER BY state")
+                .fetch_all(&self.pool)
+                .await?;
+        let (reason, remedy, hold): (Option<String>, Option<String>, i64) =
+            sqlx::query_as("SELECT paused, remedy, hold_until FROM outbox_queue WHERE id = 1")
+                .fetch_one(&self.pool)
+                .await?;
+        let (workers,) = sqlx::query_as("SELECT COUNT(*) FROM outbox_workers WHERE alive_until > $1")
+            .bind(now)
+            .fetch_one(&self.pool)
+            .await?;
+        let troubled = sqlx::query_as(
+            "SELECT id, state, recipients, attempts, due, reason, refused FROM outbox_messages \
+             WHERE (reason IS NOT NULL AND state <> $1) OR refused <> '[]' ORDER BY id LIMIT 100",
+        )
+        .bind(DROPPED)
+        .fetch_all(&self.pool)
+        .await?;
+        let paused = reason.map(|reason| Pause { reason, remedy: remedy.unwrap_or_default() });
+        Ok(Status { counts, paused, hold_until: (hold > now).then_some(hold), workers, troubled })
+    }
+}
+
+pub(crate) fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn envelope(sender: &str, recipients: &[String]) -> Option<Envelope> {
+    let recipients: std::result::Result<Vec<Address>, _> = recipients.iter().map(|to| to.parse()).collect();
+    Envelope::new(Some(sender.parse().ok()?), recipients.ok()?).ok()
+}
+
+fn kind_of(url: &str) -> Result<Kind> {
+    match url.split_once(':') {
+        Some(("sqlite", path)) if !path.is_empty() && !path.contains('?') => Ok(Kind::Sqlite),
+        Some(("postgres" | "postgresql", _)) => Ok(Kind::Postgres),
+        // Not shown: it may hold a password.
+        _ => Err(OutboxError::Refused(
+            "the database is named by a URL: sqlite:PATH, or postgres://USER@HOST/DATABASE".to_owned(),
+        )),
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may hold a password.
+        f.debug_struct("Outbox").field("kind", &self.kind()).finish_non_exhaustive()
+    }
+}

@@ -60,7 +60,7 @@ impl Draft {
 
     /// Returns the message with a Message-ID: one that arrives twice after all can be recognised by it.
     pub fn content(&self, id: &str) -> Vec<u8> {
-        if fields(&self.content).any(|name| name.eq_ignore_ascii_case(b"message-id")) {
+        if has_field(&self.content, "message-id") {
             return self.content.clone();
         }
         let field = format!("Message-ID: <{id}@{}>\r\n", self.sender.domain());
@@ -107,9 +107,9 @@ fn check(content: &[u8]) -> Result<(), String> {
         "it contains a NUL"
     } else if content.starts_with(b"From ") {
         "it begins with the `From ` line of a mailbox file: remove that line"
-    } else if !fields(content).all(is_field_name) || content.starts_with(b" ") {
+    } else if content.starts_with(b" ") || !fields(content).all(|name| name.is_some_and(is_field_name)) {
         "its first lines are no header fields (RFC 5322 §2.2): is the empty line before the text missing?"
-    } else if !fields(content).any(|name| name.eq_ignore_ascii_case(b"from")) {
+    } else if !has_field(content, "from") {
         "it has no From field (RFC 5322 §3.6)"
     } else {
         return Ok(());
@@ -117,16 +117,20 @@ fn check(content: &[u8]) -> Result<(), String> {
     Err(format!("what was entered is no message: {problem}"))
 }
 
-/// Lists the names in the header, or whole lines that have none.
-fn fields(content: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn has_field(content: &[u8], wanted: &str) -> bool {
+    fields(content).flatten().any(|name| name.trim_ascii_end().eq_ignore_ascii_case(wanted.as_bytes()))
+}
+
+/// Lists the names of the header's fields; `None` for a line that has none.
+fn fields(content: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     let lines = content.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let header = lines.take_while(|line| !line.is_empty());
     let unfolded = header.filter(|line| !line.starts_with(b" ") && !line.starts_with(b"\t"));
-    unfolded.map(|line| {
-        line.split(|byte| *byte == b':').next().filter(|name| name.len() < line.len()).unwrap_or(b" ")
-    })
+    unfolded.map(|line| Some(line.split_at(line.iter().position(|byte| *byte == b':')?).0))
 }
 
 fn is_field_name(name: &[u8]) -> bool {
-    !name.is_empty() && name.trim_ascii_end().iter().all(u8::is_ascii_graphic)
+    // RFC 5322 §4.5 allows blanks before the colon, in messages that are read.
+    let name = name.trim_ascii_end();
+    !name.is_empty() && name.iter().all(u8::is_ascii_graphic)
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use outbox::compose::Draft;
 use outbox::store::{Decision, Enqueued, Missing, Outbox, OutboxError, Status, Unreached};
@@ -69,7 +70,7 @@ struct Enqueue {
     #[arg(long, required = true)]
     to: Vec<String>,
     /// An idempotency key: a message with a key that was used before is not taken again
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     key: Option<String>,
     #[arg(long, requires = "text")]
     subject: Option<String>,
@@ -144,8 +145,7 @@ async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
         Some(Command::Work(options)) => {
             let subscriber =
                 tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
-            let filter = EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| "outbox=info,smtp_oauth=warn,warn".into());
+            let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn,outbox=info".into());
             subscriber.with_env_filter(filter).init();
             start(&options, open(Missing::Create).await?).await?;
         }
@@ -195,6 +195,9 @@ async fn start(options: &Work, outbox: Outbox) -> Result<(), Box<dyn Error>> {
         return Err(
             Unusable(format!("--at-once {at_once}: there may be {connections} connections at most")).into()
         );
+    }
+    if let Some(pause) = outbox.status().await?.paused {
+        tracing::warn!(reason = pause.reason, "still paused: see `outbox status`");
     }
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let (stop, stopped) = watch::channel(false);

@@ -204,7 +204,10 @@ impl Outbox {
                 _ => error.into(),
             })?;
         let outbox = Self { pool, clock, url: url.to_owned() };
-        outbox.create_tables(kind).await?;
+        match missing {
+            Missing::Create => outbox.create_tables(kind).await?,
+            Missing::Refuse => outbox.find_tables().await?,
+        }
         Ok(outbox)
     }
 
@@ -220,6 +223,16 @@ impl Outbox {
             }
         }
         Ok(created?)
+    }
+
+    async fn find_tables(&self) -> Result<()> {
+        match sqlx::query("SELECT id FROM outbox_queue").fetch_optional(&self.pool).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) | Err(sqlx::Error::Database(_)) => {
+                Err(OutboxError::Refused("there is no outbox in this database".to_owned()))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub fn kind(&self) -> Kind {
@@ -538,5 +551,25 @@ impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The URL may hold a password.
         f.debug_struct("Outbox").field("kind", &self.kind()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_commit_in_sqlite_reaches_the_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", directory.path().join("outbox.db").display());
+        let outbox = Outbox::open(&url, Missing::Create, Clock::system()).await.unwrap();
+        let mut connections = Vec::new();
+        for _ in 0..4 {
+            let mut connection = outbox.pool.acquire().await.unwrap();
+            let ask = sqlx::query_as("PRAGMA synchronous");
+            let (full,): (i64,) = ask.fetch_one(&mut *connection).await.unwrap();
+            assert_eq!(full, 2, "FULL");
+            connections.push(connection);
+        }
     }
 }

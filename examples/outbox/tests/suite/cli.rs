@@ -84,6 +84,7 @@ async fn bad_input_is_refused_with_code_2_and_leaves_nothing_behind() {
         (&["enqueue", "--from", "nobody", "--to", READER], "--from \"nobody\" is no address"),
         (&["enqueue", "--from", SENDER, "--to", "a@b.c\r\nBcc: x@y.z"], "--to contains a line break"),
         (&["enqueue", "--from", SENDER, "--to", READER, "--subject", "Hello"], "--text"),
+        (&["enqueue", "--from", SENDER, "--to", READER, "--key", ""], "--key"),
         (
             &["enqueue", "--from", SENDER, "--to", READER, "--subject", "a\nb", "--text", ""],
             "--subject contains",
@@ -114,6 +115,18 @@ async fn bad_input_is_refused_with_code_2_and_leaves_nothing_behind() {
             .contains("hunter2")
     );
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "no database was made");
+}
+
+#[tokio::test]
+async fn somebody_elses_database_is_left_alone() {
+    let place = Place::new();
+    std::fs::write(place.path().join("outbox.db"), "").unwrap();
+    for command in [&["status"][..], &["resume"], &["resolve", "01M", "--drop"]] {
+        place.refused(command, "", "there is no outbox in this database").await;
+    }
+    assert_eq!(std::fs::read(place.path().join("outbox.db")).unwrap(), b"");
+    std::fs::write(place.path().join("outbox.db"), "no database\n".repeat(100)).unwrap();
+    place.refused(&["status"], "", "there is no outbox that can be opened").await;
 }
 
 #[tokio::test]

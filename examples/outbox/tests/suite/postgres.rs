@@ -9,15 +9,18 @@ use std::time::{Duration, Instant};
 
 use outbox::store::{Missing, Outbox};
 use smtp_oauth::Clock;
+use smtp_oauth::testing::{FakeMicrosoft365, Fault, FaultPoint};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::cli::Place;
 use super::killed::none_is_lost_or_doubled;
+use super::{READER, draft, new};
 
 struct Postgres {
     url: String,
     child: Child,
+    server: Command,
     _directory: TempDir,
 }
 
@@ -48,21 +51,37 @@ impl Postgres {
             .arg(&data)
             .status();
         assert!(initdb.await.unwrap().success());
-        let child = program("postgres")
-            .args(["-p", &port, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-D"])
-            .arg(&data)
-            .spawn()
-            .unwrap();
+        let mut server = program("postgres");
+        server.args([
+            "-p",
+            &port,
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "unix_socket_directories=",
+            "-D",
+        ]);
+        server.arg(&data);
         let url = format!("postgres://outbox@127.0.0.1:{port}/postgres?sslmode=disable");
+        let mut postgres = Self { url, child: server.spawn().unwrap(), server, _directory: directory };
+        postgres.answers().await;
+        Some(postgres)
+    }
+
+    async fn answers(&mut self) {
         let started = Instant::now();
-        while Outbox::open(&url, Missing::Create, Clock::system()).await.is_err() {
+        while Outbox::open(&self.url, Missing::Create, Clock::system()).await.is_err() {
             assert!(started.elapsed() < Duration::from_secs(60), "PostgreSQL does not answer");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Some(Self { url, child, _directory: directory })
     }
 
-    async fn stop(mut self) {
+    async fn start_again(&mut self) {
+        self.child = self.server.spawn().unwrap();
+        self.answers().await;
+    }
+
+    async fn stop(&mut self) {
         // SIGINT: the server ends its sessions and then itself.
         let pid = self.child.id().unwrap().to_string();
         Command::new("kill").args(["-INT", &pid]).status().await.unwrap();
@@ -99,14 +118,14 @@ fn account() -> Option<(u32, u32)> {
 
 #[tokio::test]
 async fn of_a_thousand_messages_in_postgresql_none_is_lost_or_doubled_when_workers_are_killed() {
-    let Some(server) = Postgres::start().await else { return };
+    let Some(mut server) = Postgres::start().await else { return };
     none_is_lost_or_doubled(&Place::new(), &server.url).await;
     server.stop().await;
 }
 
 #[tokio::test]
 async fn processes_that_start_together_all_find_their_tables_in_postgresql() {
-    let Some(server) = Postgres::start().await else { return };
+    let Some(mut server) = Postgres::start().await else { return };
     let opening = (0..8).map(|_| {
         let url = server.url.clone();
         tokio::spawn(async move { Outbox::open(&url, Missing::Create, Clock::system()).await.map(drop) })
@@ -114,5 +133,42 @@ async fn processes_that_start_together_all_find_their_tables_in_postgresql() {
     for opened in opening.collect::<Vec<_>>() {
         opened.await.unwrap().unwrap();
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_outlives_a_database_that_goes_away_and_comes_back() {
+    let Some(mut server) = Postgres::start().await else { return };
+    let (place, tenant) = (Place::new(), FakeMicrosoft365::start().await);
+    std::fs::write(place.path().join("mail.toml"), tenant.settings_toml(place.path()).await.unwrap())
+        .unwrap();
+    let mut worker = place.command(&["work", "--settings", "mail.toml", "--lease", "2"]);
+    let mut worker = worker.env("OUTBOX_DATABASE", &server.url).env("RUST_LOG", "off").spawn().unwrap();
+    let exchange = tenant.exchange();
+    // Its outcome becomes known only while there is no database to record it in.
+    exchange.inject(FaultPoint::Body, Fault::Silence);
+    let outbox = Outbox::open(&server.url, Missing::Create, Clock::system()).await.unwrap();
+    new(&outbox, &draft(READER, "Before")).await;
+    tokio::time::timeout(Duration::from_secs(60), exchange.wait_for_silence()).await.unwrap();
+    server.stop().await;
+    exchange.close_connections(Some("451 4.7.0 Temporary server error. Please try again later. PRX4")).await;
+    server.start_again().await;
+
+    let outbox = Outbox::open(&server.url, Missing::Create, Clock::system()).await.unwrap();
+    new(&outbox, &draft(READER, "After")).await;
+    tokio::time::timeout(Duration::from_secs(60), exchange.wait_for_messages(1)).await.unwrap();
+    let known = async {
+        loop {
+            let status = outbox.status().await.unwrap();
+            let reasons: Vec<_> = status.troubled.into_iter().filter_map(|message| message.reason).collect();
+            if reasons == ["the mail server cannot do it at the moment (451 4.7.0)"] {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), known).await.expect("the outcome is recorded after all");
+    assert_eq!(exchange.message_count(), 1);
+    worker.kill().await.unwrap();
     server.stop().await;
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use smtp_oauth::{Disposition, Error, ErrorKind, Mailer, Submission};
 
-use crate::store::{Claimed, Fate, Outbox, Outcome, Unreached, milliseconds};
+use crate::message::{Claimed, Fate, Outcome, Unreached};
+use crate::store::{Outbox, milliseconds};
 
 /// The wait after a first failure for which the server named none; it doubles with each.
 const FIRST_WAIT: Duration = Duration::from_secs(30);

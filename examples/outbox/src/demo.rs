@@ -9,7 +9,9 @@ use tokio::sync::watch;
 
 use crate::compose::Draft;
 use crate::mailer::for_outbox;
-use crate::store::{Decision, Enqueued, Missing, Outbox, Status};
+use crate::message::{Decision, Enqueued};
+use crate::status::Status;
+use crate::store::{Missing, Outbox};
 use crate::worker::{Options, work};
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -18,8 +20,8 @@ const SMTP_AUTH_IS_OFF: &str = "535 5.7.139 Authentication unsuccessful, SmtpCli
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Runs a worker on a clock that is moved by hand, and prints what it does with `show`.
-pub async fn run(show: impl Fn(&Status)) -> Result<()> {
+/// Runs a worker on a clock that is moved by hand, and prints what it does.
+pub async fn run() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let manual = ManualClock::new();
     let tenant = FakeMicrosoft365::start_with_clock(manual.clock()).await;
@@ -40,12 +42,12 @@ pub async fn run(show: impl Fn(&Status)) -> Result<()> {
     for _ in 0..2 {
         println!("{:?}", outbox.enqueue(&draft, Some("invoice-4711")).await?);
     }
-    show(&until(&outbox, |status| status.count("sent") == 1).await?);
+    println!("{}", until(&outbox, |status| status.count("sent") == 1).await?);
 
     heading("One of two recipients is unknown: the other gets it, and that is recorded");
     exchange.refuse_recipient("nobody@example.com", "550 5.1.1 User unknown");
     add("reader@example.com nobody@example.com").await?;
-    show(&until(&outbox, |status| status.count("sent") == 2).await?);
+    println!("{}", until(&outbox, |status| status.count("sent") == 2).await?);
 
     heading("The server is busy: the message is scheduled again");
     exchange.inject(
@@ -53,33 +55,36 @@ pub async fn run(show: impl Fn(&Status)) -> Result<()> {
         Fault::reply("451 4.7.0 Temporary server error. Please try again later. PRX4"),
     );
     add("reader@example.com").await?;
-    show(&until(&outbox, |status| status.troubled.iter().any(|message| message.state == "waiting")).await?);
+    println!(
+        "{}",
+        until(&outbox, |status| status.troubled.iter().any(|message| message.state == "waiting")).await?
+    );
     println!("… an hour later …");
     manual.advance(Duration::from_secs(3600));
-    show(&until(&outbox, |status| status.count("sent") == 3).await?);
+    println!("{}", until(&outbox, |status| status.count("sent") == 3).await?);
 
     heading("No recipient can be reached: the message is set aside");
     let unsendable = add("nobody@example.com").await?;
-    show(&until(&outbox, |status| status.count("set aside") == 1).await?);
+    println!("{}", until(&outbox, |status| status.count("set aside") == 1).await?);
     outbox.resolve(&unsendable, Decision::Drop).await?;
 
     heading("An administrator switches SMTP AUTH off: everything stops, and nothing is lost");
     exchange.close_connections(None).await;
     exchange.inject(FaultPoint::Auth, Fault::reply(SMTP_AUTH_IS_OFF).always());
     add("reader@example.com").await?;
-    show(&until(&outbox, |status| status.paused.is_some()).await?);
+    println!("{}", until(&outbox, |status| status.paused.is_some()).await?);
     println!("… it is mended, and `outbox resume` …");
     exchange.clear_faults();
     outbox.resume().await?;
-    show(&until(&outbox, |status| status.count("sent") == 4).await?);
+    println!("{}", until(&outbox, |status| status.count("sent") == 4).await?);
 
     heading("The connection breaks after the last octet: nobody knows, so a person decides");
     exchange.inject(FaultPoint::Body, Fault::Close);
     let unknown = add("reader@example.com").await?;
-    show(&until(&outbox, |status| status.count("indeterminate") == 1).await?);
+    println!("{}", until(&outbox, |status| status.count("indeterminate") == 1).await?);
     println!("… `outbox resolve {unknown} --resend` …");
     outbox.resolve(&unknown, Decision::Resend).await?;
-    show(&until(&outbox, |status| status.count("sent") == 5).await?);
+    println!("{}", until(&outbox, |status| status.count("sent") == 5).await?);
 
     heading("A worker is killed while it sends: its lease runs out, and the same holds");
     stop.send_replace(true);
@@ -89,10 +94,10 @@ pub async fn run(show: impl Fn(&Status)) -> Result<()> {
     outbox.claim(&orphan, "killed").await?;
     manual.advance(LEASE);
     outbox.bury_the_dead().await?;
-    show(&outbox.status().await?);
+    println!("{}", outbox.status().await?);
     println!("… `outbox resolve {orphan} --drop` …");
     outbox.resolve(&orphan, Decision::Drop).await?;
-    show(&outbox.status().await?);
+    println!("{}", outbox.status().await?);
 
     println!("\nThe server received {} messages.", exchange.message_count());
     Ok(())

@@ -11,12 +11,11 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use outbox::compose::Draft;
-use outbox::store::{Decision, Enqueued, Missing, Outbox, OutboxError, Status, Unreached};
+use outbox::message::{Decision, Enqueued};
+use outbox::store::{Missing, Outbox, OutboxError};
 use outbox::worker::{Options, work};
 use outbox::{demo, mailer};
 use smtp_oauth::Clock;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -131,8 +130,8 @@ async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
     let open = |missing| Outbox::open(&cli.database, missing, Clock::system());
     match cli.command {
         Some(_) if cli.demo => usage("--demo stands alone"),
-        Some(Command::Demo) => demo::run(print).await?,
-        None if cli.demo => demo::run(print).await?,
+        Some(Command::Demo) => demo::run().await?,
+        None if cli.demo => demo::run().await?,
         None => usage("name a command"),
         Some(Command::Enqueue(enqueue)) => {
             let key = enqueue.key.clone();
@@ -153,7 +152,7 @@ async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
             let status = open(Missing::Refuse).await?.status().await?;
             match json {
                 true => println!("{}", serde_json::to_string_pretty(&status)?),
-                false => print(&status),
+                false => println!("{status}"),
             }
         }
         Some(Command::Resume) => match open(Missing::Refuse).await?.resume().await? {
@@ -211,44 +210,4 @@ async fn start(options: &Work, outbox: Outbox) -> Result<(), Box<dyn Error>> {
     work(&outbox, &mailer, Options { at_once, lease: Duration::from_secs(options.lease) }, stopped).await;
     mailer.close().await;
     Ok(())
-}
-
-/// Shows everything but the messages themselves.
-fn print(status: &Status) {
-    let counts: Vec<_> = status.counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    println!(
-        "{}; workers: {}",
-        if counts.is_empty() { "empty".to_owned() } else { counts.join(", ") },
-        status.workers
-    );
-    if let Some(pause) = &status.paused {
-        println!("PAUSED: {}\n{}\nThen `outbox resume` goes on.", pause.reason, pause.remedy);
-    }
-    if let Some(until) = status.hold_until {
-        println!("nothing is sent before {}", date(until));
-    }
-    for message in &status.troubled {
-        let recipients: Vec<String> = serde_json::from_str(&message.recipients).unwrap_or_default();
-        println!("{} is {}, to {}", message.id, message.state, recipients.join(", "));
-        if let Some(reason) = &message.reason {
-            println!("    {reason}");
-        }
-        for unreached in serde_json::from_str::<Vec<Unreached>>(&message.refused).unwrap_or_default() {
-            println!("    not to {}", unreached.reason);
-        }
-        match message.state.as_str() {
-            "waiting" => {
-                println!("    attempts: {}; the next one not before {}", message.attempts, date(message.due))
-            }
-            "indeterminate" | "set aside" => {
-                println!("    `outbox resolve {} --resend` or `--drop`", message.id)
-            }
-            _ => {}
-        }
-    }
-}
-
-fn date(milliseconds: i64) -> String {
-    let date = OffsetDateTime::from_unix_timestamp(milliseconds / 1000).ok();
-    date.and_then(|date| date.format(&Rfc3339).ok()).unwrap_or_else(|| "an unknown time".to_owned())
 }

@@ -6,27 +6,25 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use smtp_oauth::Clock;
 use smtp_oauth::lettre::Address;
 use smtp_oauth::lettre::address::Envelope;
-use sqlx::AnyPool;
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
+use sqlx::{AnyConnection, AnyPool, Connection};
 use ulid::Ulid;
 
 use crate::compose::Draft;
+use crate::message::{Claimed, Decision, Enqueued, Fate, Outcome, Unreached};
 
 const SCHEMA: &str = include_str!("schema.sql");
-const WAITING: &str = "waiting";
-const SENDING: &str = "sending";
-const SENT: &str = "sent";
-const SET_ASIDE: &str = "set aside";
-const INDETERMINATE: &str = "indeterminate";
-const DROPPED: &str = "dropped";
+pub(crate) const WAITING: &str = "waiting";
+pub(crate) const SENDING: &str = "sending";
+pub(crate) const SENT: &str = "sent";
+pub(crate) const SET_ASIDE: &str = "set aside";
+pub(crate) const INDETERMINATE: &str = "indeterminate";
+pub(crate) const DROPPED: &str = "dropped";
 /// How many jobs one look at the table may create.
 const OFFERED_AT_ONCE: i64 = 64;
-/// A worker that has been dead for so long left nothing behind that anybody asks for.
-const FORGOTTEN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What went wrong with the outbox itself.
 #[derive(Debug, thiserror::Error)]
@@ -64,145 +62,24 @@ pub enum Missing {
     Refuse,
 }
 
-/// What became of [`Outbox::enqueue`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Enqueued {
-    New {
-        id: String,
-    },
-    /// The same message was there already, with this state.
-    Known {
-        id: String,
-        state: String,
-    },
-}
-
-/// A message that this worker alone may send now.
-#[derive(Clone, Debug)]
-pub struct Claimed {
-    pub id: String,
-    claim: String,
-    pub envelope: Envelope,
-    pub content: Vec<u8>,
-    pub attempts: i64,
-    pub created: i64,
-}
-
-/// What became of an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The server is responsible for it now; these recipients are not among those who get it.
-    Sent { refused: Vec<Unreached> },
-    /// Certainly not sent; to be tried again then.
-    Later { at: i64, reason: String },
-    /// The same, and it would be so for every other message until then.
-    Hold { until: i64, reason: String },
-    /// Certainly not sent, and nothing will be before somebody has mended it.
-    Pause { reason: String, remedy: String },
-    /// It cannot be sent as it is.
-    SetAside { reason: String },
-    /// It may have been sent.
-    Indeterminate { reason: String },
-}
-
-/// A recipient who did not get a message that others got.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unreached {
-    pub recipient: String,
-    pub reason: String,
-    pub fate: Fate,
-}
-
-/// What happens about such a recipient.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fate {
-    Refused,
-    /// Goes on as a message of its own, due at this time.
-    Later(i64),
-    /// Goes on as a message of its own, which may have been sent.
-    Indeterminate,
-}
-
-/// What a person decides about a message that nobody else may decide about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    Resend,
-    Drop,
-}
-
-/// The whole outbox at a glance.
-#[derive(Clone, Debug, Serialize)]
-pub struct Status {
-    /// How many messages are in each state.
-    pub counts: Vec<(String, i64)>,
-    pub paused: Option<Pause>,
-    /// Nothing is sent before this, in milliseconds since 1970.
-    pub hold_until: Option<i64>,
-    pub workers: i64,
-    /// Messages that are not sent and say why, oldest first, a hundred at most.
-    pub troubled: Vec<Troubled>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct Pause {
-    pub reason: String,
-    pub remedy: String,
-}
-
-/// A message with something to tell; never its content.
-#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
-pub struct Troubled {
-    pub id: String,
-    pub state: String,
-    pub recipients: String,
-    pub attempts: i64,
-    pub due: i64,
-    pub reason: Option<String>,
-    /// A JSON array of [`Unreached`].
-    pub refused: String,
-}
-
-impl Status {
-    pub fn count(&self, state: &str) -> i64 {
-        self.counts.iter().find(|(name, _)| name == state).map_or(0, |(_, count)| *count)
-    }
-
-    /// How many messages have not come to an end by themselves or by a person's decision.
-    pub fn unfinished(&self) -> i64 {
-        self.count(WAITING) + self.count(SENDING)
-    }
-}
-
 impl Outbox {
     /// Opens the outbox at a URL such as `sqlite:outbox.db` or `postgres://user@host/database`.
     pub async fn open(url: &str, missing: Missing, clock: Clock) -> Result<Self> {
         install_default_drivers();
         let kind = kind_of(url)?;
-        // Every commit reaches the disk (SQLite's default, which `synchronous = FULL` spells out).
-        let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 30000";
-        let pool = AnyPoolOptions::new()
-            .max_connections(4)
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    if kind == Kind::Sqlite {
-                        sqlx::raw_sql(pragmas).execute(&mut *connection).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .connect(&match (kind, missing) {
-                (Kind::Postgres, _) => url.to_owned(),
-                (Kind::Sqlite, Missing::Create) => format!("{url}?mode=rwc"),
-                (Kind::Sqlite, Missing::Refuse) => format!("{url}?mode=rw"),
-            })
-            .await
-            .map_err(|error| match (kind, &error) {
-                (Kind::Sqlite, sqlx::Error::Database(_)) => {
-                    OutboxError::Refused(format!("there is no outbox that can be opened at {url}"))
-                }
-                _ => error.into(),
-            })?;
+        let whole = match (kind, missing) {
+            (Kind::Postgres, _) => url.to_owned(),
+            (Kind::Sqlite, Missing::Create) => format!("{url}?mode=rwc"),
+            (Kind::Sqlite, Missing::Refuse) => format!("{url}?mode=rw"),
+        };
+        // Before the pool, which goes on trying for half a minute, whatever the fault.
+        let mut first = AnyConnection::connect(&whole).await.map_err(|error| unusable(kind, url, error))?;
+        prepare(kind, &mut first).await.map_err(|error| unusable(kind, url, error))?;
+        first.close().await?;
+        let options = AnyPoolOptions::new().max_connections(4);
+        let pool = options
+            .after_connect(move |connection, _| Box::pin(prepare(kind, connection)))
+            .connect_lazy(&whole)?;
         let outbox = Self { pool, clock, url: url.to_owned() };
         match missing {
             Missing::Create => outbox.create_tables(kind).await?,
@@ -214,9 +91,11 @@ impl Outbox {
     /// Creates what is not there. Several processes may do so at once, and all but one of them may fail.
     async fn create_tables(&self, kind: Kind) -> Result<()> {
         let schema = SCHEMA.replace("{bytes}", if kind == Kind::Sqlite { "BLOB" } else { "BYTEA" });
+        // Readers and the one writer do not wait for each other; the file remembers it.
+        let mode = if kind == Kind::Sqlite { "PRAGMA journal_mode = WAL;" } else { "" };
         let mut created = Ok(());
         for _ in 0..3 {
-            let schema = sqlx::AssertSqlSafe(schema.clone());
+            let schema = sqlx::AssertSqlSafe(format!("{mode}\n{schema}"));
             created = sqlx::raw_sql(schema).execute(&self.pool).await.map(drop);
             if created.is_ok() {
                 break;
@@ -393,45 +272,6 @@ impl Outbox {
         Ok(true)
     }
 
-    /// Says that `worker` is alive for another `lease`.
-    pub async fn renew(&self, worker: &str, lease: Duration) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO outbox_workers (id, alive_until) VALUES ($1, $2) \
-             ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until",
-        )
-        .bind(worker)
-        .bind(self.now().saturating_add(milliseconds(lease)))
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
-    /// Gives the lease of a worker back that has nothing under way any more.
-    pub async fn retire(&self, worker: &str) -> Result<()> {
-        sqlx::query("DELETE FROM outbox_workers WHERE id = $1").bind(worker).execute(&self.pool).await?;
-        Ok(())
-    }
-
-    /// Finds what dead workers were sending: nobody knows how far they came. Returns how many there were.
-    pub async fn bury_the_dead(&self) -> Result<u64> {
-        let now = self.now();
-        let found = sqlx::query(
-            "UPDATE outbox_messages SET state = $1, reason = $2 WHERE state = $3 AND NOT EXISTS \
-               (SELECT 1 FROM outbox_workers w WHERE w.id = outbox_messages.worker AND w.alive_until > $4)",
-        )
-        .bind(INDETERMINATE)
-        .bind("the worker died while it was sending this: it may have arrived")
-        .bind(SENDING)
-        .bind(now)
-        .execute(&self.pool)
-        .await?;
-        sqlx::query("DELETE FROM outbox_workers WHERE alive_until < $1")
-            .bind(now.saturating_sub(milliseconds(FORGOTTEN)))
-            .execute(&self.pool)
-            .await?;
-        Ok(found.rows_affected())
-    }
-
     /// Lists the messages that are due and have no living job, each with the name for a new one, and notes that name.
     ///
     /// `jobs` is the job library's table.
@@ -500,35 +340,29 @@ impl Outbox {
         let state = sqlx::query_as("SELECT state, reason FROM outbox_messages WHERE id = $1").bind(id);
         Ok(state.fetch_optional(&self.pool).await?)
     }
-
-    pub async fn status(&self) -> Result<Status> {
-        let now = self.now();
-        let counts =
-            sqlx::query_as("SELECT state, COUNT(*) FROM outbox_messages GROUP BY state ORDER BY state")
-                .fetch_all(&self.pool)
-                .await?;
-        let (reason, remedy, hold): (Option<String>, Option<String>, i64) =
-            sqlx::query_as("SELECT paused, remedy, hold_until FROM outbox_queue WHERE id = 1")
-                .fetch_one(&self.pool)
-                .await?;
-        let (workers,) = sqlx::query_as("SELECT COUNT(*) FROM outbox_workers WHERE alive_until > $1")
-            .bind(now)
-            .fetch_one(&self.pool)
-            .await?;
-        let troubled = sqlx::query_as(
-            "SELECT id, state, recipients, attempts, due, reason, refused FROM outbox_messages \
-             WHERE (reason IS NOT NULL AND state <> $1) OR refused <> '[]' ORDER BY id LIMIT 100",
-        )
-        .bind(DROPPED)
-        .fetch_all(&self.pool)
-        .await?;
-        let paused = reason.map(|reason| Pause { reason, remedy: remedy.unwrap_or_default() });
-        Ok(Status { counts, paused, hold_until: (hold > now).then_some(hold), workers, troubled })
-    }
 }
 
 pub(crate) fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Sees to it that every commit reaches the disk: SQLite's default, spelled out.
+async fn prepare(kind: Kind, connection: &mut AnyConnection) -> sqlx::Result<()> {
+    if kind == Kind::Sqlite {
+        let pragmas = "PRAGMA synchronous = FULL; PRAGMA busy_timeout = 30000";
+        sqlx::raw_sql(pragmas).execute(connection).await?;
+    }
+    Ok(())
+}
+
+/// A file that is not there or no database is what was entered wrongly; anything else is a failure.
+fn unusable(kind: Kind, url: &str, error: sqlx::Error) -> OutboxError {
+    match (kind, error.as_database_error()) {
+        (Kind::Sqlite, Some(reason)) => {
+            OutboxError::Refused(format!("there is no outbox that can be opened at {url}: {reason}"))
+        }
+        _ => error.into(),
+    }
 }
 
 fn envelope(sender: &str, recipients: &[String]) -> Option<Envelope> {

@@ -19,7 +19,8 @@ use tokio::sync::{Semaphore, watch};
 use ulid::Ulid;
 
 use crate::delivery::attempt;
-use crate::store::{Claimed, Kind, Outbox, Outcome};
+use crate::message::{Claimed, Outcome};
+use crate::store::{Kind, Outbox};
 
 const QUEUE: &str = "smtp-oauth-outbox";
 /// How often a worker looks for due messages and for jobs.

@@ -6,11 +6,12 @@ use std::time::Duration;
 use outbox::compose::Draft;
 use outbox::delivery::attempt;
 use outbox::limits::OutboxLimits;
-use outbox::store::{Decision, Enqueued, Fate, Outcome};
+use outbox::message::{Decision, Enqueued, Fate, Outcome};
+use outbox::store::{Missing, Outbox};
 use smtp_oauth::testing::{Fault, FaultPoint};
-use smtp_oauth::{Reservation, SendingLimits, SharedLimits};
+use smtp_oauth::{Clock, Reservation, SendingLimits, SharedLimits};
 
-use super::{LEASE, READER, Stage, draft, new};
+use super::{LEASE, READER, Stage, draft, new, url};
 
 const BUSY: &str = "451 4.7.0 Temporary server error. Please try again later. PRX4";
 const SMTP_AUTH_IS_OFF: &str =
@@ -350,4 +351,17 @@ async fn a_server_that_cannot_be_reached_holds_everything_for_a_while() {
     let outcome = attempt(&stage.outbox, &gone, &claimed).await;
     let until = stage.outbox.now() + 30_000;
     assert!(matches!(&outcome, Outcome::Hold { until: at, .. } if *at == until), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn processes_that_start_together_all_find_their_tables() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = url(directory.path());
+    let opening = (0..8).map(|_| {
+        let url = url.clone();
+        tokio::spawn(async move { Outbox::open(&url, Missing::Create, Clock::system()).await.map(drop) })
+    });
+    for opened in opening.collect::<Vec<_>>() {
+        opened.await.unwrap().unwrap();
+    }
 }

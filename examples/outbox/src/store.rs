@@ -133,6 +133,16 @@ impl Outbox {
 
     /// Takes a message over: from here on it cannot be lost. With a key that was used before, only says so.
     pub async fn enqueue(&self, draft: &Draft, key: Option<&str>) -> Result<Enqueued> {
+        self.enqueue_in(&mut *self.pool.acquire().await?, draft, key).await
+    }
+
+    /// The same in a transaction of the caller's: the message is sent if, and only if, that one is committed.
+    pub async fn enqueue_in(
+        &self,
+        connection: &mut AnyConnection,
+        draft: &Draft,
+        key: Option<&str>,
+    ) -> Result<Enqueued> {
         let id = Ulid::generate().to_string();
         let (digest, now) = (draft.digest(), self.now());
         let recipients: Vec<_> = draft.recipients().iter().map(ToString::to_string).collect();
@@ -148,7 +158,7 @@ impl Outbox {
         .bind(draft.content(&id))
         .bind(WAITING)
         .bind(now)
-        .execute(&self.pool)
+        .execute(&mut *connection)
         .await?;
         if inserted.rows_affected() == 1 {
             return Ok(Enqueued::New { id });
@@ -156,7 +166,7 @@ impl Outbox {
         let (id, state, known): (String, String, String) =
             sqlx::query_as("SELECT id, state, digest FROM outbox_messages WHERE dedup_key = $1")
                 .bind(key)
-                .fetch_one(&self.pool)
+                .fetch_one(connection)
                 .await?;
         if known != digest {
             return Err(OutboxError::Refused(format!(

@@ -25,8 +25,6 @@ use crate::store::{Kind, Outbox};
 const QUEUE: &str = "smtp-oauth-outbox";
 /// How often a worker looks for due messages and for jobs.
 const TICK: Duration = Duration::from_millis(200);
-/// After this the library repeats the jobs of a dead worker; our own lease decides about messages.
-const HEARTBEAT: Duration = Duration::from_secs(10);
 /// The pause after the database has failed.
 const BREATH: Duration = Duration::from_secs(1);
 
@@ -88,14 +86,16 @@ impl Worker {
             };
         }
         let batch = self.options.at_once as usize;
+        // When the library repeats the jobs of a dead worker, in whole seconds; about messages the lease decides.
+        let heartbeat = Duration::from_secs((self.options.lease.as_secs() / 3).max(1));
         let ended = match queue {
             Jobs::Sqlite(pool) => {
                 let config = apalis_sqlite::Config::default().queue(QUEUE).batch_size(batch);
-                run!(SqliteStorage::<String>::new(&pool).with_config(config.heartbeat_interval(HEARTBEAT)))
+                run!(SqliteStorage::<String>::new(&pool).with_config(config.heartbeat_interval(heartbeat)))
             }
             Jobs::Postgres(pool) => {
                 let config = apalis_postgres::Config::default().queue(QUEUE).batch_size(batch);
-                run!(PostgresStorage::<String>::new(&pool).with_config(config.heartbeat_interval(HEARTBEAT)))
+                run!(PostgresStorage::<String>::new(&pool).with_config(config.heartbeat_interval(heartbeat)))
             }
         };
         // The lease is kept up until the last message has its outcome.

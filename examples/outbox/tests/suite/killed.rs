@@ -9,12 +9,14 @@ use outbox::compose::Draft;
 use outbox::store::{Missing, Outbox};
 use smtp_oauth::Clock;
 use smtp_oauth::testing::FakeMicrosoft365;
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 
 use super::cli::Place;
 use super::{READER, new, url};
 
 const MESSAGES: usize = 1000;
+/// As short as can be: a worker that is late is thought dead, and its outcomes come late.
+const LEASE: Duration = Duration::from_secs(1);
 const LIMITS: &str = "\n[server.limits]\nmessages_per_minute = 1000000\nrecipients_per_day = 1000000\n";
 
 #[tokio::test]
@@ -32,7 +34,7 @@ pub async fn none_is_lost_or_doubled(place: &Place, database: &str) {
     std::fs::write(place.path().join("mail.toml"), settings).unwrap();
     let outbox = Outbox::open(database, Missing::Create, Clock::system()).await.unwrap();
     let start = || -> Child {
-        let mut command = place.command(&["work", "--settings", "mail.toml", "--lease", "2"]);
+        let mut command = place.command(&["work", "--settings", "mail.toml", "--lease", "1"]);
         command.env("OUTBOX_DATABASE", database).env("RUST_LOG", "off").stdin(Stdio::null()).spawn().unwrap()
     };
     let mut workers = [start(), start()];
@@ -50,7 +52,7 @@ pub async fn none_is_lost_or_doubled(place: &Place, database: &str) {
     });
 
     let exchange = tenant.exchange();
-    let mut kills = 0;
+    let (mut kills, mut stops) = (0, 0);
     while exchange.message_count() < MESSAGES * 9 / 10 {
         // Any number of messages later, and any time after that: before, in the middle of and after a transaction.
         let count = exchange.message_count() + fastrand::usize(0..50);
@@ -60,6 +62,14 @@ pub async fn none_is_lost_or_doubled(place: &Place, database: &str) {
         }
         tokio::time::sleep(Duration::from_micros(fastrand::u64(0..20_000))).await;
         let worker = &mut workers[fastrand::usize(0..2)];
+        if kills % 12 == 6 {
+            // Not dead, only thought so: its lease runs out while it stands still, and then it goes on.
+            signal(worker, "-STOP").await;
+            tokio::time::sleep(LEASE + Duration::from_millis(fastrand::u64(0..1000))).await;
+            signal(worker, "-CONT").await;
+            stops += 1;
+            tokio::time::timeout(Duration::from_secs(1), exchange.wait_for_messages(count + 50)).await.ok();
+        }
         worker.kill().await.unwrap();
         *worker = start();
         kills += 1;
@@ -101,10 +111,15 @@ pub async fn none_is_lost_or_doubled(place: &Place, database: &str) {
     }
     assert!(kills >= 10, "{kills} kills prove little");
     let report = format!(
-        "{MESSAGES} messages, {kills} kills: {} sent once, {indeterminate} indeterminate ({of_them_arrived} of them \
+        "{MESSAGES} messages, {kills} kills, {stops} stops: {} sent once, {indeterminate} indeterminate ({of_them_arrived} of them \
          arrived), none lost, none doubled; {:?}",
         MESSAGES - indeterminate,
         started.elapsed()
     );
     _ = writeln!(std::io::stderr(), "{report}");
+}
+
+async fn signal(worker: &Child, signal: &str) {
+    let pid = worker.id().unwrap().to_string();
+    assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
 }

@@ -3,13 +3,19 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use apalis::prelude::TaskBuilder;
+use apalis_sqlite::SqliteStorage;
+use apalis_sqlite::queries::push_tasks;
 use outbox::compose::Draft;
 use outbox::delivery::attempt;
 use outbox::limits::OutboxLimits;
 use outbox::message::{Decision, Enqueued, Fate, Outcome};
 use outbox::store::{Missing, Outbox};
+use outbox::worker::{Options, work};
 use smtp_oauth::testing::{Fault, FaultPoint};
 use smtp_oauth::{Clock, Reservation, SendingLimits, SharedLimits};
+
+use tokio::sync::watch;
 
 use super::{LEASE, READER, Stage, draft, new, url};
 
@@ -38,6 +44,20 @@ async fn a_key_is_good_for_one_message_only() {
     stage.outbox.enqueue(&draft(READER, "One"), Some("key")).await.unwrap();
     let error = stage.outbox.enqueue(&draft(READER, "Another"), Some("key")).await.unwrap_err();
     assert!(error.to_string().starts_with("another message has this key already: "), "{error}");
+    assert_eq!(stage.outbox.status().await.unwrap().counts, [("waiting".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn a_message_goes_with_the_transaction_that_it_was_taken_over_in() {
+    let stage = Stage::start().await;
+    let pool = sqlx::AnyPool::connect(&url(stage.directory.path())).await.unwrap();
+    let mut transaction = pool.begin().await.unwrap();
+    stage.outbox.enqueue_in(&mut transaction, &draft(READER, "Never"), None).await.unwrap();
+    transaction.rollback().await.unwrap();
+    assert_eq!(stage.outbox.status().await.unwrap().counts, []);
+    let mut transaction = pool.begin().await.unwrap();
+    stage.outbox.enqueue_in(&mut transaction, &draft(READER, "Hello"), None).await.unwrap();
+    transaction.commit().await.unwrap();
     assert_eq!(stage.outbox.status().await.unwrap().counts, [("waiting".to_owned(), 1)]);
 }
 
@@ -364,4 +384,33 @@ async fn processes_that_start_together_all_find_their_tables() {
     for opened in opening.collect::<Vec<_>>() {
         opened.await.unwrap().unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_message_whose_job_the_library_delivers_twenty_times_is_sent_once() {
+    let stage = Stage::start().await;
+    let id = stage.add(READER).await;
+    let pool = sqlx::SqlitePool::connect(&url(stage.directory.path())).await.unwrap();
+    SqliteStorage::migrations().run(&pool).await.unwrap();
+    let job = || TaskBuilder::new(serde_json::to_vec(&id).unwrap()).max_attempts(1).build();
+    let jobs: Vec<_> = (0..20).map(|_| job()).collect();
+    push_tasks(&mut *pool.acquire().await.unwrap(), "smtp-oauth-outbox", &jobs).await.unwrap();
+
+    let (stop, stopped) = watch::channel(false);
+    let (outbox, mailer) = (stage.outbox.clone(), stage.mailer.clone());
+    let options = Options { at_once: 3, lease: LEASE };
+    let worker = tokio::spawn(async move { work(&outbox, &mailer, options, stopped).await });
+    let left = async {
+        loop {
+            let (jobs,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM Jobs").fetch_one(&pool).await.unwrap();
+            if jobs == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), left).await.expect("all jobs are done");
+    stop.send_replace(true);
+    worker.await.unwrap();
+    assert_eq!((stage.state(&id).await.as_str(), stage.exchange().message_count()), ("sent", 1));
 }

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use outbox::store::{Missing, Outbox};
@@ -21,7 +22,8 @@ struct Postgres {
     url: String,
     child: Child,
     server: Command,
-    _directory: TempDir,
+    #[expect(dead_code, reason = "the data goes when the server does")]
+    directory: Arc<TempDir>,
 }
 
 impl Postgres {
@@ -32,8 +34,8 @@ impl Postgres {
             _ = writeln!(std::io::stderr(), "SKIPPED: needs Debian's postgresql and SMTP_OAUTH_INTEROP=1");
             return None;
         }
-        let directory = tempfile::tempdir().unwrap();
-        let (data, port) = (directory.path().join("data"), free_port().to_string());
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let data = directory.path().join("data");
         let account = account();
         if let Some((user, group)) = account {
             chown(directory.path(), Some(user), Some(group)).unwrap();
@@ -51,34 +53,47 @@ impl Postgres {
             .arg(&data)
             .status();
         assert!(initdb.await.unwrap().success());
-        let mut server = program("postgres");
-        server.args([
-            "-p",
-            &port,
-            "-c",
-            "listen_addresses=127.0.0.1",
-            "-c",
-            "unix_socket_directories=",
-            "-D",
-        ]);
-        server.arg(&data);
-        let url = format!("postgres://outbox@127.0.0.1:{port}/postgres?sslmode=disable");
-        let mut postgres = Self { url, child: server.spawn().unwrap(), server, _directory: directory };
-        postgres.answers().await;
-        Some(postgres)
+        // Somebody else may take the port before the server does: then it is tried with another.
+        for _ in 0..5 {
+            let port = free_port().to_string();
+            let mut server = program("postgres");
+            server.args([
+                "-p",
+                &port,
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "unix_socket_directories=",
+                "-D",
+            ]);
+            server.arg(&data);
+            let url = format!("postgres://outbox@127.0.0.1:{port}/postgres?sslmode=disable");
+            let child = server.spawn().unwrap();
+            let mut postgres = Self { url, child, server, directory: directory.clone() };
+            if postgres.answers().await {
+                return Some(postgres);
+            }
+        }
+        panic!("PostgreSQL does not start");
     }
 
-    async fn answers(&mut self) {
+    /// Waits until it answers; false when it has ended instead.
+    async fn answers(&mut self) -> bool {
         let started = Instant::now();
-        while Outbox::open(&self.url, Missing::Create, Clock::system()).await.is_err() {
+        while self.child.try_wait().unwrap().is_none() {
+            let opening = Outbox::open(&self.url, Missing::Create, Clock::system());
+            if matches!(tokio::time::timeout(Duration::from_secs(5), opening).await, Ok(Ok(_))) {
+                return true;
+            }
             assert!(started.elapsed() < Duration::from_secs(60), "PostgreSQL does not answer");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        false
     }
 
     async fn start_again(&mut self) {
         self.child = self.server.spawn().unwrap();
-        self.answers().await;
+        assert!(self.answers().await, "its port was taken");
     }
 
     async fn stop(&mut self) {

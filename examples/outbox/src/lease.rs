@@ -8,14 +8,16 @@ use crate::store::{INDETERMINATE, Outbox, Result, SENDING, milliseconds};
 const FORGOTTEN: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Outbox {
-    /// Says that `worker` is alive for another `lease`.
+    /// Says that `worker` is alive for another `lease`; writes only once a quarter of it is over.
     pub async fn renew(&self, worker: &str, lease: Duration) -> Result<()> {
+        let until = self.now().saturating_add(milliseconds(lease));
         sqlx::query(
-            "INSERT INTO outbox_workers (id, alive_until) VALUES ($1, $2) \
-             ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until",
+            "INSERT INTO outbox_workers (id, alive_until) VALUES ($1, $2) ON CONFLICT (id) \
+             DO UPDATE SET alive_until = excluded.alive_until WHERE outbox_workers.alive_until <= $3",
         )
         .bind(worker)
-        .bind(self.now().saturating_add(milliseconds(lease)))
+        .bind(until)
+        .bind(until.saturating_sub(milliseconds(lease / 4)))
         .execute(self.pool())
         .await?;
         Ok(())

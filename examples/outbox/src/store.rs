@@ -181,7 +181,7 @@ impl Outbox {
     /// `None` when it is somebody else's, not due, paused, or when this worker's lease is over.
     pub async fn claim(&self, id: &str, worker: &str) -> Result<Option<Claimed>> {
         let claim = Ulid::generate().to_string();
-        let row: Option<(String, String, Vec<u8>, i64, i64)> = sqlx::query_as(
+        let row = sqlx::query_as(
             "UPDATE outbox_messages SET state = $1, claim = $2, worker = $3, attempts = attempts + 1 \
              WHERE id = $4 AND state = $5 AND due <= $6 \
                AND EXISTS (SELECT 1 FROM outbox_workers WHERE id = $3 AND alive_until > $6) \
@@ -195,11 +195,35 @@ impl Outbox {
         .bind(WAITING)
         .bind(self.now())
         .fetch_optional(&self.pool)
-        .await?;
+        .await;
+        let row: Option<(String, String, Vec<u8>, i64, i64)> = match row {
+            Ok(row) => row,
+            Err(error) => {
+                // It may have been carried out all the same, and certainly nothing is sent.
+                self.unclaim(id, &claim, WAITING, None).await;
+                return Err(error.into());
+            }
+        };
         let Some((sender, recipients, content, attempts, created)) = row else { return Ok(None) };
-        let envelope = envelope(&sender, &serde_json::from_str::<Vec<String>>(&recipients)?)
-            .ok_or_else(|| OutboxError::Refused(format!("message {id} has an address that is none")))?;
+        let Some(envelope) = envelope(&sender, &recipients) else {
+            self.unclaim(id, &claim, SET_ASIDE, Some("its addresses cannot be read")).await;
+            return Ok(None);
+        };
         Ok(Some(Claimed { id: id.to_owned(), claim, envelope, content, attempts, created }))
+    }
+
+    /// Gives a message back before anything of it was sent, as soon as the database can be had.
+    async fn unclaim(&self, id: &str, claim: &str, state: &str, reason: Option<&str>) {
+        let unclaim = "UPDATE outbox_messages SET state = $1, reason = $2 WHERE id = $3 AND claim = $4";
+        let query = || sqlx::query(unclaim).bind(state).bind(reason).bind(id).bind(claim);
+        while let Err(error) = query().execute(&self.pool).await {
+            tracing::error!(
+                id,
+                error = &error as &dyn std::error::Error,
+                "trying again to give the message back"
+            );
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     /// Records what became of an attempt; false when a person has decided about the message meanwhile.
@@ -375,7 +399,8 @@ fn unusable(kind: Kind, url: &str, error: sqlx::Error) -> OutboxError {
     }
 }
 
-fn envelope(sender: &str, recipients: &[String]) -> Option<Envelope> {
+fn envelope(sender: &str, recipients: &str) -> Option<Envelope> {
+    let recipients: Vec<String> = serde_json::from_str(recipients).ok()?;
     let recipients: std::result::Result<Vec<Address>, _> = recipients.iter().map(|to| to.parse()).collect();
     Envelope::new(Some(sender.parse().ok()?), recipients.ok()?).ok()
 }

@@ -20,7 +20,7 @@ use ulid::Ulid;
 
 use crate::delivery::attempt;
 use crate::message::{Claimed, Outcome};
-use crate::store::{Kind, Outbox};
+use crate::store::{Kind, Outbox, OutboxError};
 
 const QUEUE: &str = "smtp-oauth-outbox";
 /// How often a worker looks for due messages and for jobs.
@@ -57,33 +57,32 @@ pub async fn work(outbox: &Outbox, mailer: &Mailer, options: Options, mut stop: 
             options,
             places: Arc::new(Semaphore::new(options.at_once as usize)),
         });
-        if let Err(error) = worker.serve(stop.clone()).await {
+        if let Err(error) = worker.serve(&mut stop).await {
             tracing::error!(error = &*error, "the queue cannot be had; starting again");
-            _ = tokio::time::timeout(BREATH, stop.wait_for(|stop| *stop)).await;
         }
+        _ = tokio::time::timeout(BREATH, stop.wait_for(|stop| *stop)).await;
     }
 }
 
 impl Worker {
-    async fn serve(self: &Arc<Self>, mut stop: watch::Receiver<bool>) -> Result<(), BoxDynError> {
+    async fn serve(self: &Arc<Self>, stop: &mut watch::Receiver<bool>) -> Result<(), BoxDynError> {
         let queue = Jobs::open(&self.outbox).await?;
         self.outbox.renew(&self.id, self.options.lease).await?;
         let caretaker = tokio::spawn(self.clone().take_care(queue.clone()));
-        let until = async move {
-            _ = stop.wait_for(|stop| *stop).await;
-            Ok::<(), std::io::Error>(())
-        };
         // The two storages have the same methods, but no trait that names them all.
         macro_rules! run {
-            ($storage:expr) => {
-                WorkerBuilder::new(self.id.as_str())
+            ($storage:expr) => {{
+                let worker = WorkerBuilder::new(self.id.as_str())
                     .backend($storage.poll_with_interval(TICK))
                     .data(self.clone())
                     .concurrency(self.options.at_once as usize)
-                    .build(run_job)
-                    .run_until(until)
-                    .await
-            };
+                    .build(run_job);
+                // Dropped when it is to stop: its jobs are offered to others, and attempts are tasks of their own.
+                tokio::select! {
+                    ended = worker.run() => ended,
+                    _ = stop.wait_for(|stop| *stop) => Ok(()),
+                }
+            }};
         }
         let batch = self.options.at_once as usize;
         // When the library repeats the jobs of a dead worker, in whole seconds; about messages the lease decides.
@@ -131,10 +130,17 @@ impl Worker {
         Ok(dead)
     }
 
-    /// Makes an attempt at the message and records its outcome, which must not be lost.
-    async fn send(&self, claimed: &Claimed) {
-        let outcome = attempt(&self.outbox, &self.mailer, claimed).await;
-        self.record(claimed, &outcome).await;
+    /// Makes an attempt at a message, if it may be sent, and records the outcome, which must not be lost.
+    async fn send(&self, id: &str) -> Result<(), OutboxError> {
+        let Some(claimed) = self.outbox.claim(id, &self.id).await? else { return Ok(()) };
+        let task = tokio::spawn({
+            let (outbox, mailer, claimed) = (self.outbox.clone(), self.mailer.clone(), claimed.clone());
+            async move { attempt(&outbox, &mailer, &claimed).await }
+        });
+        let broke_off =
+            |_| Outcome::Indeterminate { reason: "the attempt broke off: it may have arrived".to_owned() };
+        self.record(&claimed, &task.await.unwrap_or_else(broke_off)).await;
+        Ok(())
     }
 
     async fn record(&self, claimed: &Claimed, outcome: &Outcome) {
@@ -162,24 +168,16 @@ impl Worker {
     }
 }
 
-/// What a job does. Sends in a task of its own: whoever drops this future must not break an attempt off.
+/// What a job does, in a task of its own: whoever drops this future must not break an attempt off.
 async fn run_job(id: String, worker: Data<Arc<Worker>>) -> Result<(), BoxDynError> {
     let worker: Arc<Worker> = (*worker).clone();
     let place = worker.places.clone().acquire_owned().await?;
-    let Some(claimed) = worker.outbox.claim(&id, &worker.id).await? else { return Ok(()) };
-    let task = tokio::spawn({
-        let (worker, claimed) = (worker.clone(), claimed.clone());
-        async move {
-            worker.send(&claimed).await;
-            drop(place);
-        }
+    let task = tokio::spawn(async move {
+        let sent = worker.send(&id).await;
+        drop(place);
+        sent
     });
-    if let Err(panic) = task.await {
-        let reason = "the attempt broke off: it may have arrived".to_owned();
-        worker.record(&claimed, &Outcome::Indeterminate { reason }).await;
-        return Err(panic.into());
-    }
-    Ok(())
+    Ok(task.await??)
 }
 
 fn log(id: &str, outcome: &Outcome) {

@@ -55,7 +55,7 @@ pub async fn none_is_lost_or_doubled(place: &Place, database: &str) {
     let (mut kills, mut stops) = (0, 0);
     while exchange.message_count() < MESSAGES * 9 / 10 {
         // Any number of messages later, and any time after that: before, in the middle of and after a transaction.
-        let count = exchange.message_count() + fastrand::usize(0..50);
+        let count = exchange.message_count() + fastrand::usize(0..40);
         let arrived = tokio::time::timeout(Duration::from_secs(10), exchange.wait_for_messages(count)).await;
         if arrived.is_err() && outbox.status().await.unwrap().unfinished() == 0 {
             break;
@@ -68,7 +68,7 @@ pub async fn none_is_lost_or_doubled(place: &Place, database: &str) {
             tokio::time::sleep(LEASE + Duration::from_millis(fastrand::u64(0..1000))).await;
             signal(worker, "-CONT").await;
             stops += 1;
-            tokio::time::timeout(Duration::from_secs(1), exchange.wait_for_messages(count + 50)).await.ok();
+            tokio::time::timeout(Duration::from_secs(1), exchange.wait_for_messages(count + 40)).await.ok();
         }
         worker.kill().await.unwrap();
         *worker = start();

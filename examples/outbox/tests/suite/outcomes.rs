@@ -374,6 +374,16 @@ async fn a_server_that_cannot_be_reached_holds_everything_for_a_while() {
 }
 
 #[tokio::test]
+async fn a_message_whose_row_was_spoilt_is_set_aside() {
+    let stage = Stage::start().await;
+    let id = stage.add(READER).await;
+    stage.ask("UPDATE outbox_messages SET recipients = 'x' RETURNING id, content").await;
+    assert!(stage.claim(&id).await.is_none());
+    let (state, reason) = stage.outbox.state(&id).await.unwrap().unwrap();
+    assert_eq!((state.as_str(), reason.as_deref()), ("set aside", Some("its addresses cannot be read")));
+}
+
+#[tokio::test]
 async fn processes_that_start_together_all_find_their_tables() {
     let directory = tempfile::tempdir().unwrap();
     let url = url(directory.path());

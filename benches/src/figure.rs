@@ -20,6 +20,7 @@ pub struct Figure {
     pub p95_us: f64,
     /// Of the client's thread.
     pub cpu_us_per_message: f64,
+    /// Opened while this cell was measured.
     pub connections: usize,
 }
 

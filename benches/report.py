@@ -209,7 +209,11 @@ def others():
                  table(["", "messages/s"], [[name, number(rate)] for name, rate in rows])]
     if found := load("build_cost"):
         rows = [[row["name"], row["crates"], number(row["seconds"])] for row in found]
-        text += ["", "## Build", "", "Default features; a clean build in release mode.", "", table(["", "crates", "seconds"], rows)]
+        head = ["", "crates", "seconds of a clean build in release mode"]
+        # A run with `--count` has no seconds.
+        timed = all(row["seconds"] for row in found)
+        text += ["", "## Build", "", "Default features; crates of all dependencies.", "",
+                 table(head if timed else head[:2], rows if timed else [row[:2] for row in rows])]
     return text
 
 
@@ -221,6 +225,9 @@ def main():
             "To repeat everything: `benches/run.sh`, about a quarter of an hour; `benches/run.sh --quick`, about three minutes. The machine",
             "should have nothing else to do.", ""]
     text += [f"- {name}: {value}" for name, value in machine.items()]
+    if not figures:
+        text += ["", "Times are missing here: they were not measured yet on a machine that had nothing else to do. The counts below do not depend on",
+                 "its load."]
     sections = [warm(figures), first(figures), pool(figures), cpu(figures)] if figures else []
     for section in [*sections, counts(), micro(), memory(), others()]:
         text += ["", *section] if section else []

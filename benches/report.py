@@ -76,20 +76,20 @@ def bars(title, unit, rows, limits=()):
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="800" height="{height}" font-family="sans-serif" font-size="12">',
         f'<rect width="800" height="{height}" fill="#ffffff"/>',
-        f'<text x="10" y="22" font-size="15">{escape(title)}</text>',
+        f'<text x="10" y="22" font-size="14">{escape(title)}</text>',
     ]
     tick = low
     while tick <= high * 1.001:
         parts.append(f'<line x1="{x(tick):.1f}" y1="{top - 8}" x2="{x(tick):.1f}" y2="{height - 30}" stroke="#e0e0e0"/>')
         parts.append(f'<text x="{x(tick):.1f}" y="{height - 14}" text-anchor="middle" fill="#555555">{tick:,g}</text>')
         tick *= 10
-    parts.append(f'<text x="{left + width + 70}" y="{height - 14}" text-anchor="end" fill="#555555">{escape(unit)}</text>')
+    parts.append(f'<text x="{left - 8}" y="{height - 14}" text-anchor="end" fill="#555555">{escape(unit)}</text>')
     marks = dict(limits)
     for at, (label, colour, value) in enumerate(rows):
         y = top + step * at
         parts.append(f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{escape(label)}</text>')
         parts.append(f'<rect x="{left}" y="{y}" width="{x(value) - left:.1f}" height="14" fill="{colour}"/>')
-        parts.append(f'<text x="{x(value) + 5:.1f}" y="{y + 12}">{number(value)}</text>')
+        parts.append(f'<text x="{x(max(value, marks.get(at, 0))) + 6:.1f}" y="{y + 12}">{number(value)}</text>')
         if at in marks:
             at_x = x(marks[at])
             parts.append(f'<line x1="{at_x:.1f}" y1="{y - 2}" x2="{at_x:.1f}" y2="{y + 16}" stroke="#000000" stroke-width="2"/>')
@@ -129,8 +129,7 @@ def warm(figures):
                     drawn.append((f"{people(recipients)}: {client}", COLOURS[client], rate(client)))
         head = ["", "limit", "CHUNKING", "DATA", "lettre", "NODELAY", "mail-send", "÷ lettre", "÷ NODELAY"]
         name = f"warm-{delay}ms"
-        drawing = bars(f"2 KiB, {delay} ms round trip: messages a second over one connection"
-                       + (" (mark: what the client's round trips allow)" if delay else ""), "messages/s", drawn, limits)
+        drawing = bars(f"2 KiB, one connection, {delay} ms round trip" + (" (mark: what the client's round trips allow)" if delay else ""), "messages/s", drawn, limits)
         text += ["", f"### {delay} ms round trip", "", table(head, rows), "", plot(name, drawing)]
     return text
 

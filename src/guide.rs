@@ -6,6 +6,7 @@ macro_rules! links {
         "[office365]: crate::guide::office365\n\
          [settings]: crate::guide::settings\n\
          [observability]: crate::guide::observability\n\
+         [performance]: crate::guide::performance\n\
          [testing]: crate::guide::testing\n\
          [migrating-from-lettre]: crate::guide::migrating_from_lettre\n\
          [troubleshooting]: crate::guide::troubleshooting\n\
@@ -25,6 +26,7 @@ macro_rules! guide {
 guide!(office365, "office365.md");
 guide!(settings, "settings.md");
 guide!(observability, "observability.md");
+guide!(performance, "performance.md");
 guide!(testing, "testing.md");
 guide!(migrating_from_lettre, "migrating-from-lettre.md");
 guide!(troubleshooting, "troubleshooting.md");

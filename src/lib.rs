@@ -1,6 +1,7 @@
 //! [office365]: crate::guide::office365
 //! [settings]: crate::guide::settings
 //! [observability]: crate::guide::observability
+//! [performance]: crate::guide::performance
 //! [testing]: crate::guide::testing
 //! [migrating-from-lettre]: crate::guide::migrating_from_lettre
 //! [troubleshooting]: crate::guide::troubleshooting

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lettre::Address;
 
-use super::connection::Connection;
+use super::connection::{Connection, LAST_WORDS};
 use super::content::{Content, Encoder};
 use super::dsn::Dsn;
 use super::envelope::{Commands, EnvelopeReplies};
@@ -131,6 +131,7 @@ impl Connection {
     pub(crate) async fn submit(&mut self, order: &Order<'_>) -> Result<Delivery, Undelivered> {
         let commands = self.commands(order).map_err(|cause| Failure::new(Phase::Preparation, cause))?;
         self.in_transaction = true;
+        self.hear_unasked(Phase::Mail).await?;
         let Order { content, policy, .. } = order;
         let chunks = self.sends_chunks();
         let asks_first = *policy == RecipientPolicy::AllOrNothing;
@@ -239,6 +240,7 @@ impl Connection {
         let stall = self.endpoint.config.timeouts().body_progress();
         match content.verbatim() {
             Some(body) => {
+                self.hear_unasked(Phase::Body).await?;
                 self.write_or_last_words(Phase::Body, head.as_bytes(), stall).await?;
                 self.write_or_last_words(Phase::Body, body, stall).await?;
             }
@@ -283,6 +285,7 @@ impl Connection {
         let stall = self.endpoint.config.timeouts().body_progress();
         loop {
             let more = encoder.fill(&mut piece, PIECE);
+            self.hear_unasked(Phase::Body).await?;
             self.write_or_last_words(Phase::Body, &piece, stall).await?;
             if !more {
                 return Ok(());
@@ -362,6 +365,20 @@ impl Connection {
     ) -> Result<(), Undelivered> {
         self.write_or_last_words(phase, bytes, stall).await?;
         Ok(self.flush(phase, stall).await?)
+    }
+
+    /// Hears what the server says when it is not its turn: good-bye as a rule, and never the verdict on what is yet to be
+    /// sent. Taken for one, it would make a message accepted that the server never had.
+    async fn hear_unasked(&mut self, phase: Phase) -> Result<(), Undelivered> {
+        // A connection that is closed is met by the write that follows.
+        if matches!(self.stream.unread().await, Ok(0) | Err(_)) {
+            return Ok(());
+        }
+        let reply = self.read(phase, LAST_WORDS).await?;
+        match reply.code() {
+            400..600 => Err(Undelivered::refused(phase, reply)),
+            code => Err(Failure::new(phase, Cause::Protocol(ReplyFault::Unexpected(code))).into()),
+        }
     }
 
     /// Writes, and on failure looks for the refusal that a server may send before it closes.

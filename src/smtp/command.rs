@@ -70,11 +70,14 @@ fn path(address: &Address) -> Cow<'_, str> {
 /// Refuses an address that would end its brackets early, and go on as a parameter or as another address.
 fn check(address: &Address) -> Result<(), Cause> {
     let is_open = |text: &str| text.contains([' ', '<', '>', '"']);
-    let is_open_local = match address.user().strip_prefix('"') {
+    let path = path(address);
+    let (local, domain) = path.split_at_checked(address.user().len()).unwrap_or((&path, ""));
+    let is_open_local = match local.strip_prefix('"') {
         Some(rest) => !is_quoted(rest),
-        None => is_open(address.user()),
+        None => is_open(local),
     };
-    match is_open_local || is_open(address.domain()) {
+    // As it is written: in ASCII, U+FF1E is a `>`.
+    match is_open_local || is_open(domain) {
         true => Err(Cause::Unsendable("an address holds a space, < or > outside of quotes".to_owned())),
         false => Ok(()),
     }
@@ -224,6 +227,8 @@ mod tests {
             ("\"a\" b\"", "c.d"),
             ("\"a\\\"", "c.d"),
             ("a", "\"b.c"),
+            ("a", "b\u{a0}c.d"),
+            ("a", "b.c\u{ff1e}"),
         ] {
             let evil = Address::new_dangerous(user, domain);
             assert!(rcpt(&mut out, &evil, &parameters).is_err(), "{evil}");

@@ -50,10 +50,11 @@ impl Answer {
         self.response.status().is_success()
     }
 
-    /// Returns a text of the answer, which is an object.
+    /// Returns a text of the answer, which is an object; what comes behind it, or is no UTF-8 elsewhere, is as it may be.
     pub fn text(&self, name: &str) -> Option<String> {
-        let body: serde_json::Value = serde_json::from_slice(self.response.body()).ok()?;
-        Some(body.get(name)?.as_str()?.to_owned())
+        let body = String::from_utf8_lossy(self.response.body());
+        let mut values = serde_json::Deserializer::from_str(&body).into_iter::<serde_json::Value>();
+        Some(values.next()?.ok()?.get(name)?.as_str()?.to_owned())
     }
 }
 

@@ -7,7 +7,7 @@ use smtp_oauth::testing::ManualClock;
 use url::{Url, form_urlencoded};
 
 use super::answer::{Answer, wait};
-use super::token_endpoint::{STATE, client, pending, tells_no_secret};
+use super::token_endpoint::{STATE, client, pending, steers_no_terminal};
 
 /// Checks one callback.
 pub fn check(callback: &str) {
@@ -32,7 +32,7 @@ pub fn check(callback: &str) {
     let asked = answer.asked.lock().unwrap();
     assert!(result.is_ok() || asked.is_empty(), "a code was sent in vain: {result:?}");
     match &result {
-        Err(error) => tells_no_secret(error),
+        Err(error) => steers_no_terminal(error),
         Ok(_) => {
             assert_eq!(all("state").collect::<Vec<_>>(), [STATE]);
             assert!(all("error").all(str::is_empty));

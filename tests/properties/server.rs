@@ -332,33 +332,47 @@ impl Server {
             return Ok(None);
         }
         line.conversation.said.add(&says);
-        self.patient(line.wire.write_all(&says)).await?;
+        self.say(line, &says).await?;
         match step.then {
             Then::Continue => {}
             Then::Silence => line.silent = true,
             Then::Close => {
                 line.conversation.left = true;
-                let _ = line.wire.flush().await;
                 return Err(Over);
             }
             Then::Flood => {
                 let piece = says.repeat((16 * 1024 / says.len().max(1)).max(1));
                 for _ in 0..FLOOD / piece.len().max(1024) {
                     line.conversation.said.octets.extend_from_slice(&says);
-                    self.patient(line.wire.write_all(&piece)).await?;
+                    self.say(line, &piece).await?;
                 }
                 line.silent = true;
             }
         }
-        self.patient(line.wire.flush()).await?;
         Ok(says.get(..3).and_then(|code| std::str::from_utf8(code).ok()?.parse().ok()))
+    }
+
+    async fn say(&self, line: &mut Line<'_>, octets: &[u8]) -> Result<(), Over> {
+        let said = self.patient(async {
+            line.wire.write_all(octets).await?;
+            line.wire.flush().await
+        });
+        let said = said.await;
+        // What the client had said before it closed is never read.
+        line.conversation.left |= said.is_err();
+        Ok(said?)
     }
 
     async fn fill(&self, line: &mut Line<'_>) -> Result<(), Over> {
         let mut piece = [0; 16 * 1024];
-        match self.patient(line.wire.read(&mut piece)).await? {
-            0 => Err(Over),
-            count => {
+        match self.patient(line.wire.read(&mut piece)).await {
+            Ok(0) => Err(Over),
+            Err(_) => {
+                // A connection that breaks may have had more in it.
+                line.conversation.left = true;
+                Err(Over)
+            }
+            Ok(count) => {
                 line.unread.extend_from_slice(&piece[..count]);
                 Ok(())
             }

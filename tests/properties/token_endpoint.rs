@@ -111,7 +111,7 @@ fn judge(result: Result<&AccessToken, &TokenError>, answer: &Answer) {
 }
 
 /// Nothing a program prints or logs about a failure holds a secret, or steers a terminal.
-pub fn tells_no_secret(error: &TokenError) {
+fn tells_no_secret(error: &TokenError) {
     let mut shown = format!("{error}\n{error:?}\n{:?}", error.server_answer());
     let mut source = error.source();
     while let Some(cause) = source {
@@ -122,5 +122,9 @@ pub fn tells_no_secret(error: &TokenError) {
         // What the server was not told it may have said by chance, but not this.
         assert!(!shown.contains(secret), "a secret is told: {shown}");
     }
+    steers_no_terminal(error);
+}
+
+pub fn steers_no_terminal(error: &TokenError) {
     assert!(!error.to_string().chars().any(char::is_control), "control characters in {error}");
 }

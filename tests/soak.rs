@@ -150,7 +150,7 @@ impl World {
         Self { tenant, port, orders, thread }
     }
 
-    async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<()>) -> Network) {
+    async fn order(&self, order: impl FnOnce(oneshot::Sender<()>) -> Network) {
         let (done, finished) = oneshot::channel();
         self.orders.send(order(done)).await.unwrap();
         finished.await.unwrap();
@@ -220,18 +220,19 @@ async fn trouble(world: &World, clock: &ManualClock, dice: &mut Dice) {
         2 => exchange.inject(point, Fault::ReplyThenClose("421 4.3.2 Service not active".into())),
         3 => exchange.inject(FaultPoint::Mail, Fault::reply("451 4.7.0 Temporary server error")),
         4 => {
-            exchange.inject(FaultPoint::Body, Fault::reply("432 4.3.2 Concurrent connections limit exceeded"))
+            exchange
+                .inject(FaultPoint::Body, Fault::reply("432 4.3.2 Concurrent connections limit exceeded"));
         }
         5 => exchange.inject(point, Fault::Silence),
         6 => exchange.close_connections(Some("421 4.4.2 Connection timed out")).await,
         7 | 8 => world.orders.send(Network::Cut).await.unwrap(),
         9 => world.tenant.entra().tokens().revoke_all(),
         10 => {
-            world.order::<()>(Network::Down).await;
+            world.order(Network::Down).await;
             clock.advance(Duration::from_secs(3));
             // Long enough for somebody to meet it.
             tokio::time::sleep(Duration::from_millis(5)).await;
-            world.order::<()>(Network::Up).await;
+            world.order(Network::Up).await;
         }
         _ => clock.advance(Duration::from_secs(45)),
     }

@@ -39,7 +39,7 @@ pub fn check(input: &[u8]) {
     assert_eq!(known, commands.len(), "an unexpected command\n{commands:?}");
     match result {
         Ok(submission) => {
-            assert_eq!(submission.accepted(), [to.clone()]);
+            assert_eq!(submission.accepted(), std::slice::from_ref(&to));
             let [received] = &server.received[..] else { panic!("{} messages", server.received.len()) };
             assert_eq!(received.octets.escape_ascii().to_string(), crlf(message).escape_ascii().to_string());
             let ([mail], [rcpt]) = (&starting(b"MAIL ")[..], &starting(b"RCPT ")[..]) else {

@@ -251,10 +251,11 @@ fn verdict(received: &Received, conversation: &Conversation) -> Verdict {
     // RFC 5321 §3.8: a server that has said 421 closes, and accepts nothing any more.
     let closing = replies.iter().take(received.verdict).any(|(code, _)| *code == 421);
     let accepted = received.recipients.iter().filter(|place| is_positive(place)).count();
+    // A message that has nowhere to go is refused, whatever is said about it.
+    let nobody = received.recipients.iter().all(|place| code(*place).is_some_and(|code| code / 100 != 2));
     match code(received.verdict) {
-        _ if closing || code(received.mail).is_some_and(|code| code / 100 != 2) => Verdict::Refused,
+        _ if closing || nobody || code(received.mail).is_some_and(|code| code / 100 != 2) => Verdict::Refused,
         None => Verdict::Open,
-        Some(_) if accepted == 0 => Verdict::Refused,
         Some(200..300) => Verdict::Accepted(accepted),
         Some(400..600) => Verdict::Refused,
         Some(_) => Verdict::Open,

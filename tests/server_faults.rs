@@ -398,3 +398,40 @@ async fn a_server_that_cannot_be_reached_is_a_matter_of_the_network() {
         assert!(error.source().is_some(), "the system's own words are kept");
     }
 }
+
+#[tokio::test]
+async fn what_a_server_says_before_it_has_the_message_is_no_verdict_on_it() {
+    let unexpected = |phase, text| (ErrorKind::Protocol, phase, FIX, text);
+    let cases = [
+        (
+            At::Data,
+            "250 2.0.0 OK",
+            unexpected(
+                Phase::Body,
+                "the mail server sent a 250 reply that does not belong here (message transfer)",
+            ),
+        ),
+        (
+            At::Data,
+            "421 4.3.2 Service not active",
+            (
+                ErrorKind::ServerUnavailable,
+                Phase::Body,
+                RETRY,
+                "the mail server cannot do it at the moment (421 4.3.2)",
+            ),
+        ),
+        (
+            At::Auth,
+            "250 2.1.0 Sender OK",
+            unexpected(Phase::Mail, "the mail server sent a 250 reply that does not belong here (MAIL)"),
+        ),
+    ];
+    for (at, early, expected) in cases {
+        let fault = Fault::Inject(format!("{early}\r\n").into_bytes());
+        let server = FakeExchange::builder().fault(at, fault).start().await;
+        assert_failure(&failure(&server).await, expected, early);
+        server.wait_for_open(0).await;
+        assert_eq!(server.message_count(), 0, "{early}");
+    }
+}

@@ -188,18 +188,19 @@ fn limits_reuse_and_retries_are_settings() {
 fn unknown_keys_are_named_with_the_nearest_known_one() {
     let text =
         format!("{SERVER}user_name = 'x'\npaint = 'red'\n{OAUTH}clientsecret = '{SECRET}'\n[sever]\na = 1\n");
-    let problems = problems(&text);
-    assert_eq!(problems[1], "server.user_name: remove this unknown key, or did you mean username?");
+    let found = problems(&text);
+    assert_eq!(found[1], "server.user_name: remove this unknown key, or did you mean username?");
     assert!(
-        problems[0]
-            .starts_with("server.paint: remove this unknown key; known here are profile, cloud, host, ")
+        found[0].starts_with("server.paint: remove this unknown key; known here are profile, cloud, host, ")
     );
     assert_eq!(
-        problems[2],
+        found[2],
         "authentication.clientsecret: remove this unknown key, or did you mean client_secret?"
     );
-    assert_eq!(problems[3], "sever: remove this unknown key, or did you mean server?");
-    assert_eq!(problems.len(), 4);
+    assert_eq!(found[3], "sever: remove this unknown key, or did you mean server?");
+    assert_eq!(found.len(), 4);
+    let [problem] = &problems(&format!("{SERVER}'' = 1\n{OAUTH}"))[..] else { panic!("one problem") };
+    assert!(problem.starts_with("server.\"\": remove this unknown key"), "{problem}");
 }
 
 #[test]

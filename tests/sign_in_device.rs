@@ -283,6 +283,7 @@ async fn answers_that_are_none_are_refused() {
         r#"{"device_code":"","user_code":"u","verification_uri":"https://a.example","expires_in":1}"#,
         r#"{"device_code":"d","user_code":"u\u001b[2J","verification_uri":"https://a.example","expires_in":1}"#,
         r#"{"device_code":"d","user_code":"u","verification_uri":"http://a.example","expires_in":1}"#,
+        r#"{"device_code":"d","user_code":"u","verification_uri":"https://a.example/\u001b[2J","expires_in":1}"#,
         r#"{"device_code":"d","user_code":"u","verification_uri":"https://a.example"}"#,
         "[]",
     ] {

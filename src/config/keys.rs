@@ -174,6 +174,9 @@ fn shown(problem: ConfigProblem, value: &Value) -> ConfigProblem {
 
 /// Makes a key from a file fit to be printed.
 fn escaped(key: &str) -> String {
+    if key.is_empty() {
+        return "\"\"".to_owned(); // As TOML writes it: a problem names its place.
+    }
     key.chars().take(60).flat_map(char::escape_debug).collect()
 }
 

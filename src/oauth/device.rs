@@ -261,7 +261,9 @@ impl Answer {
 }
 
 fn is_page(text: &str) -> bool {
-    Url::parse(text).is_ok_and(|url| super::client::is_trustworthy(&url))
+    // The parser takes what would steer a terminal, and the text is shown as it came.
+    !text.chars().any(char::is_control)
+        && Url::parse(text).is_ok_and(|url| super::client::is_trustworthy(&url))
 }
 
 /// The server's words are meant for a terminal, and must not steer it.

@@ -67,6 +67,36 @@ fn path(address: &Address) -> Cow<'_, str> {
     }
 }
 
+/// Refuses an address that would end its brackets early, and go on as a parameter or as another address.
+fn check(address: &Address) -> Result<(), Cause> {
+    let is_open = |text: &str| text.contains([' ', '<', '>', '"']);
+    let path = path(address);
+    let (local, domain) = path.split_at_checked(address.user().len()).unwrap_or((&path, ""));
+    let is_open_local = match local.strip_prefix('"') {
+        Some(rest) => !is_quoted(rest),
+        None => is_open(local),
+    };
+    // As it is written: in ASCII, U+FF1E is a `>`.
+    match is_open_local || is_open(domain) {
+        true => Err(Cause::Unsendable("an address holds a space, < or > outside of quotes".to_owned())),
+        false => Ok(()),
+    }
+}
+
+/// Tells whether a text ends with its first quote that no backslash precedes (RFC 5321 §4.1.2).
+fn is_quoted(text: &str) -> bool {
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => return at + 1 == text.len(),
+            _ => {}
+        }
+    }
+    false
+}
+
 /// Appends a MAIL command (RFC 5321 §4.1.1.2).
 pub(crate) fn mail(
     out: &mut Vec<u8>,
@@ -74,6 +104,7 @@ pub(crate) fn mail(
     parameters: &Parameters<'_>,
 ) -> Result<(), Cause> {
     let Parameters { size, eight_bit, utf8, dsn } = parameters;
+    from.map_or(Ok(()), check)?;
     let mut line = format!("MAIL FROM:<{}>", from.map(path).unwrap_or_default());
     if let Some(size) = size {
         line.push_str(&format!(" SIZE={size}"));
@@ -92,6 +123,7 @@ pub(crate) fn mail(
 
 /// Appends a RCPT command (RFC 5321 §4.1.1.3).
 pub(crate) fn rcpt(out: &mut Vec<u8>, to: &Address, parameters: &Parameters<'_>) -> Result<(), Cause> {
+    check(to)?;
     let notify = parameters.dsn.map(Dsn::rcpt_parameters).unwrap_or_default();
     push_line(out, &format!("RCPT TO:<{}>{notify}", path(to)))
 }
@@ -188,7 +220,25 @@ mod tests {
         let evil = Address::new_dangerous("a", "b.c>\r\nRCPT TO:<evil@b.c");
         assert!(rcpt(&mut out, &evil, &parameters).is_err());
         assert!(rcpt(&mut out, &Address::new_dangerous("x".repeat(3000), "b.c"), &parameters).is_err());
+        for (user, domain) in [
+            ("a> NOTIFY=NEVER X=<a", "b.c"),
+            ("a", "b.c> NOTIFY=NEVER"),
+            ("a b", "c.d"),
+            ("\"a\" b\"", "c.d"),
+            ("\"a\\\"", "c.d"),
+            ("a", "\"b.c"),
+            ("a", "b\u{a0}c.d"),
+            ("a", "b.c\u{ff1e}"),
+        ] {
+            let evil = Address::new_dangerous(user, domain);
+            assert!(rcpt(&mut out, &evil, &parameters).is_err(), "{evil}");
+            assert!(mail(&mut out, Some(&evil), &parameters).is_err(), "{evil}");
+        }
         assert!(out.is_empty());
+        for quoted in ["\"a b>\"@c.d", "\"a\\\"b\"@c.d"] {
+            rcpt(&mut out, &quoted.parse().unwrap(), &parameters).unwrap();
+            assert_eq!(std::mem::take(&mut out), format!("RCPT TO:<{quoted}>\r\n").into_bytes());
+        }
         mail(&mut out, None, &parameters).unwrap();
         assert_eq!(out, b"MAIL FROM:<>\r\n");
     }

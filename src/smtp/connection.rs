@@ -27,8 +27,8 @@ use crate::clock::{Clock, Moment};
 use crate::config::{MailServerConfig, Tls};
 use crate::observe;
 
-/// How long to look for the server's last words after a write failed.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long to look for the server's last words, after a write failed or when it speaks out of turn.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Everything needed to open a connection; shared by all connections of a mailer, so that TLS sessions resume.
 #[derive(Clone, Debug)]

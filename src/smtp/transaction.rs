@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lettre::Address;
 
-use super::connection::{Connection, Endpoint};
+use super::connection::{Connection, Endpoint, LAST_WORDS};
 use super::content::{Content, Encoder};
 use super::dsn::Dsn;
 use super::envelope::{Commands, EnvelopeReplies};
@@ -146,6 +146,7 @@ impl Connection {
     async fn transact(&mut self, order: &Order<'_>) -> Result<Delivery, Undelivered> {
         let commands = self.commands(order).map_err(|cause| Failure::new(Phase::Preparation, cause))?;
         self.in_transaction = true;
+        self.hear_unasked(Phase::Mail).await?;
         let Order { content, policy, .. } = order;
         let chunks = self.sends_chunks();
         let asks_first = *policy == RecipientPolicy::AllOrNothing;
@@ -259,6 +260,7 @@ impl Connection {
         match content.verbatim() {
             Some(body) => {
                 let writing = async {
+                    self.hear_unasked(Phase::Body).await?;
                     self.write_or_last_words(Phase::Body, head.as_bytes(), stall).await?;
                     self.write_or_last_words(Phase::Body, body, stall).await
                 };
@@ -307,6 +309,7 @@ impl Connection {
         let writing = async {
             loop {
                 let more = encoder.fill(&mut piece, PIECE);
+                self.hear_unasked(Phase::Body).await?;
                 self.write_or_last_words(Phase::Body, &piece, stall).await?;
                 if !more {
                     return Ok(());
@@ -393,6 +396,20 @@ impl Connection {
     ) -> Result<(), Undelivered> {
         self.write_or_last_words(phase, bytes, stall).await?;
         Ok(self.flush(phase, stall).await?)
+    }
+
+    /// Hears what the server says when it is not its turn: good-bye as a rule, and never the verdict on what is yet to be
+    /// sent. Taken for one, it would make a message accepted that the server never had.
+    async fn hear_unasked(&mut self, phase: Phase) -> Result<(), Undelivered> {
+        // A connection that is closed is met by the write that follows.
+        if matches!(self.stream.unread().await, Ok(0) | Err(_)) {
+            return Ok(());
+        }
+        let reply = self.read(phase, LAST_WORDS).await?;
+        match reply.code() {
+            400..600 => Err(Undelivered::refused(phase, reply)),
+            code => Err(Failure::new(phase, Cause::Protocol(ReplyFault::Unexpected(code))).into()),
+        }
     }
 
     /// Writes, and on failure looks for the refusal that a server may send before it closes.

@@ -87,6 +87,16 @@ impl Said {
 
     /// Returns the code of each reply up to what is none, and in which place it was said (RFC 5321 §4.2).
     pub fn replies(&self) -> Vec<(u16, usize)> {
+        self.read().0
+    }
+
+    /// Tells whether something was said that is no reply, or not the whole of one.
+    pub fn is_garbled(&self) -> bool {
+        self.read().1 < self.octets.len()
+    }
+
+    /// Reads the replies, and says where they end.
+    fn read(&self) -> (Vec<(u16, usize)>, usize) {
         let mut replies = Vec::new();
         let (mut at, mut lines, mut first) = (0, 0, None);
         while let Some(length) = self.octets[at..].windows(2).position(|pair| pair == b"\r\n") {
@@ -110,7 +120,8 @@ impl Said {
                 first = code;
             }
         }
-        replies
+        let whole = if lines == 0 { at } else { 0 };
+        (replies, whole)
     }
 
     /// Tells whether every reply was said when it was due, none before, as far as they can be read.

@@ -242,6 +242,9 @@ enum Verdict {
     Refused,
     /// Nobody has said so that it could be understood.
     Open,
+    /// The server contradicts itself: it accepts after a good-bye, says nothing readable after a refusal, or neither yes nor
+    /// no to MAIL or every recipient.
+    Doubtful,
 }
 
 fn verdict(received: &Received, conversation: &Conversation) -> Verdict {
@@ -253,8 +256,15 @@ fn verdict(received: &Received, conversation: &Conversation) -> Verdict {
     let accepted = received.recipients.iter().filter(|place| is_positive(place)).count();
     // A message that has nowhere to go is refused, whatever is said about it.
     let nobody = received.recipients.iter().all(|place| code(*place).is_some_and(|code| code / 100 != 2));
+    let refused = |code: u16| matches!(code, 400..600);
+    let certainly = code(received.mail).is_some_and(refused)
+        || received.recipients.iter().all(|place| code(*place).is_some_and(refused));
+    let nobody = nobody || code(received.mail).is_some_and(|code| code / 100 != 2);
     match code(received.verdict) {
-        _ if closing || nobody || code(received.mail).is_some_and(|code| code / 100 != 2) => Verdict::Refused,
+        None if (nobody || closing) && conversation.said.is_garbled() => Verdict::Doubtful,
+        None if nobody && !certainly && !closing => Verdict::Doubtful,
+        Some(200..300) if closing && !nobody => Verdict::Doubtful,
+        _ if closing || nobody => Verdict::Refused,
         None => Verdict::Open,
         Some(200..300) => Verdict::Accepted(accepted),
         Some(400..600) => Verdict::Refused,
@@ -291,6 +301,7 @@ fn is_true(variant: Variant, message: &[u8], result: &Result<Submission, Error>,
         return;
     }
     match result {
+        _ if verdicts.contains(&Verdict::Doubtful) => {}
         Ok(submission) => {
             // A submission may be split over several transactions, each with a part of the recipients.
             let count: usize = accepted.iter().sum();

@@ -29,7 +29,7 @@ pub(super) enum Issuer {
 /// An authorization server other than Entra ID.
 pub(super) enum OtherIssuer {
     /// That of a mail service, with the scope for sending mail.
-    Known(MailProvider, ServerMetadata, &'static str),
+    Known(MailProvider, fn() -> ServerMetadata, &'static str),
     /// The one that the keys describe.
     Given,
 }
@@ -37,12 +37,12 @@ pub(super) enum OtherIssuer {
 impl Issuer {
     /// Tells it by the profile of the mail server, and for a custom one by the keys; `None` when neither does.
     pub(super) fn of(profile: Option<MailProvider>, keys: &Keys<'_>) -> Option<Self> {
-        let known = |provider, server, scope| Some(Self::Other(OtherIssuer::Known(provider, server, scope)));
         let (google, yahoo) = (ServerMetadata::GOOGLE_MAIL_SCOPE, ServerMetadata::YAHOO_MAIL_SCOPE);
+        let known = |server, scope| Some(Self::Other(OtherIssuer::Known(profile?, server, scope)));
         match profile {
-            Some(MailProvider::Gmail) => known(MailProvider::Gmail, ServerMetadata::google(), google),
-            Some(MailProvider::Yahoo) => known(MailProvider::Yahoo, ServerMetadata::yahoo(), yahoo),
-            Some(MailProvider::Aol) => known(MailProvider::Aol, ServerMetadata::aol(), yahoo),
+            Some(MailProvider::Gmail) => known(ServerMetadata::google, google),
+            Some(MailProvider::Yahoo) => known(ServerMetadata::yahoo, yahoo),
+            Some(MailProvider::Aol) => known(ServerMetadata::aol, yahoo),
             Some(MailProvider::Other) | None if keys.has(TOKEN_ENDPOINT) => {
                 Some(Self::Other(OtherIssuer::Given))
             }
@@ -87,7 +87,7 @@ impl OtherIssuer {
                     let title = service.title();
                     keys.refuse(key, &format!("remove it: what {title} has there is known"));
                 }
-                Some((server.client(client_id?), vec![(*scope).to_owned()]))
+                Some((server().client(client_id?), vec![(*scope).to_owned()]))
             }
             Self::Given => {
                 let token_endpoint = read_url(keys, TOKEN_ENDPOINT);

@@ -3,7 +3,8 @@
 //! `cargo run --example sign_in -- --demo` shows each way against a fake of Microsoft's server, without a network.
 //! With `SMTP_OAUTH_SETTINGS=mail.toml` (see `smtp_oauth::Settings`) it signs in for real: `--device` prints a code to
 //! enter on another machine, `--loopback` an address to open in this machine's browser. `--client-credentials` signs
-//! in nobody and writes nothing: it shows whether the app itself gets a token (`SMTP.SendAsApp`).
+//! in nobody and writes nothing: it shows whether the app itself gets a token (`SMTP.SendAsApp`). The app may be
+//! registered at Entra ID or elsewhere; Google and Yahoo want `--loopback`.
 
 use std::error::Error;
 use std::path::Path;
@@ -12,11 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smtp_oauth::entra::{self, App};
-use smtp_oauth::oauth::{DeviceEvent, SignedIn};
+use smtp_oauth::oauth::{AuthorizationCode, Client, DeviceCode, DeviceEvent, Prompt, SignedIn};
 use smtp_oauth::testing::FakeEntra;
 use smtp_oauth::{
-    AuthenticationSettings, Clock, Grant, MemoryStore, Settings, TokenError, TokenProvider, TokenRequest,
-    TokenStore,
+    AuthenticationSettings, Clock, Grant, MailProvider, MemoryStore, Settings, TokenError, TokenProvider,
+    TokenRequest, TokenStore,
 };
 
 const USAGE: &str = "usage: sign_in [--device | --loopback | --client-credentials] [--demo]
@@ -33,9 +34,46 @@ enum Way {
     ClientCredentials,
 }
 
+/// The app that people sign in to.
+enum Registration {
+    Entra(App),
+    /// At another authorization server.
+    Other {
+        client: Client,
+        scopes: Vec<String>,
+        service: MailProvider,
+    },
+}
+
+impl Registration {
+    fn device_code(&self) -> DeviceCode {
+        match self {
+            Self::Entra(app) => app.device_code(),
+            Self::Other { client, scopes, service: _ } => client.device_code().scopes(scopes.clone()),
+        }
+    }
+
+    fn authorization_code(&self, redirect: url::Url) -> AuthorizationCode {
+        match self {
+            Self::Entra(app) => app.authorization_code(redirect),
+            Self::Other { client, scopes, service } => {
+                let sign_in = client.authorization_code(redirect);
+                match service {
+                    // Else Google gives no refresh token, or only with the first sign-in.
+                    MailProvider::Gmail => sign_in
+                        .scopes(scopes.iter().map(String::as_str).chain(["openid", "email"]))
+                        .parameter("access_type", "offline")
+                        .prompt(Prompt::Consent),
+                    _ => sign_in.scopes(scopes.clone()),
+                }
+            }
+        }
+    }
+}
+
 /// What signing in needs.
 struct Setup {
-    app: App,
+    app: Registration,
     /// Where the refresh token goes; none for an app that signs in as itself.
     store: Option<Arc<dyn TokenStore>>,
     username: Option<String>,
@@ -101,7 +139,8 @@ async fn demo(way: Way) -> Result<Setup, Box<dyn Error>> {
     println!("Demo: Microsoft's server is a fake on {}.", fake.authority());
     // Nothing else would accept the fake's tokens.
     let store = Some(Arc::new(MemoryStore::new()) as _);
-    Ok(Setup { app: fake.app().build()?, store, username: Some(fake.account()), fake: Some(fake) })
+    let app = Registration::Entra(fake.app().build()?);
+    Ok(Setup { app, store, username: Some(fake.account()), fake: Some(fake) })
 }
 
 fn from_settings(way: Way) -> Result<Setup, Box<dyn Error>> {
@@ -112,33 +151,46 @@ fn from_settings(way: Way) -> Result<Setup, Box<dyn Error>> {
     let settings: Settings =
         toml::from_str(&text).map_err(|_| format!("{} is not a TOML file of settings", path.display()))?;
     let settings = settings.relative_to(path.parent().unwrap_or(Path::new(""))).resolve()?;
-    let app = settings.app()?;
-    let (Some(app), AuthenticationSettings::OAuth { grant, token_store, .. }) =
-        (app, settings.authentication)
-    else {
-        return Err("the settings choose basic authentication: there is nothing to sign in to".into());
-    };
-    if grant == Grant::ClientCredentials && way != Way::ClientCredentials {
-        let name = grant.name();
-        return Err(format!("the settings choose {name}: nobody signs in, try --client-credentials").into());
-    }
     let username = Some(settings.server.username().to_owned());
-    let store = token_store.map(|kept| kept.open(&Clock::system())).transpose()?;
-    Ok(Setup { app: app.build()?, store, username, fake: None })
+    let (entra, other) = (settings.app()?, settings.client());
+    let (app, store) = match (settings.authentication, entra, other) {
+        (AuthenticationSettings::OAuth { grant, token_store, .. }, Some(app), _) => {
+            if grant == Grant::ClientCredentials && way != Way::ClientCredentials {
+                let name = grant.name();
+                let problem =
+                    format!("the settings choose {name}: nobody signs in, try --client-credentials");
+                return Err(problem.into());
+            }
+            (Registration::Entra(app.build()?), token_store)
+        }
+        (AuthenticationSettings::OtherOAuth { scopes, token_store, .. }, _, Some(client)) => {
+            let (client, service) = (client.build()?, settings.server.provider());
+            (Registration::Other { client, scopes, service }, Some(token_store))
+        }
+        _ => return Err("the settings choose basic authentication: there is nothing to sign in to".into()),
+    };
+    let store = store.map(|kept| kept.open(&Clock::system())).transpose()?;
+    if way == Way::ClientCredentials && matches!(app, Registration::Other { .. }) {
+        return Err("only an app at Entra ID signs in as itself here: try --loopback".into());
+    }
+    Ok(Setup { app, store, username, fake: None })
 }
 
 async fn sign_in(setup: &Setup, way: Way) -> Result<(), TokenError> {
-    match (way, &setup.store) {
-        (Way::Device, Some(store)) => report(setup, store, &with_device_code(setup, store.clone()).await?),
-        (Way::Loopback, Some(store)) => report(setup, store, &with_browser(setup, store.clone()).await?),
-        (Way::ClientCredentials, _) | (_, None) => as_the_app(setup).await?,
+    match (way, &setup.store, &setup.app) {
+        (Way::Device, Some(store), _) => {
+            report(setup, store, &with_device_code(setup, store.clone()).await?);
+        }
+        (Way::Loopback, Some(store), _) => report(setup, store, &with_browser(setup, store.clone()).await?),
+        (_, _, Registration::Entra(app)) => as_the_app(app).await?,
+        (_, _, Registration::Other { .. }) => unreachable!("refused with the settings"),
     }
     Ok(())
 }
 
-async fn as_the_app(setup: &Setup) -> Result<(), TokenError> {
-    let token = setup.app.client_credentials().token(TokenRequest::new()).await?;
-    println!("The app {} got a token as itself, valid until {}.", setup.app.client_id(), token.expires_at());
+async fn as_the_app(app: &App) -> Result<(), TokenError> {
+    let token = app.client_credentials().token(TokenRequest::new()).await?;
+    println!("The app {} got a token as itself, valid until {}.", app.client_id(), token.expires_at());
     println!("Nothing was written: such a token is asked for whenever one is needed.");
     Ok(())
 }
@@ -196,6 +248,6 @@ fn report(setup: &Setup, store: &dyn TokenStore, signed_in: &SignedIn) {
     if let Some(username) = &setup.username
         && let Err(mismatch) = signed_in.check_username(username)
     {
-        println!("warning: {mismatch}; Exchange refuses it unless the account may use that mailbox");
+        println!("warning: {mismatch}; the mail server refuses it unless the account may use that mailbox");
     }
 }

@@ -5,13 +5,16 @@
 
 #[path = "support/gate.rs"]
 mod gate;
+#[path = "support/program.rs"]
+mod program;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use gate::Gate;
+use program::binary;
 use smtp_oauth::testing::{FakeMicrosoft365, Fault, FaultPoint};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
@@ -121,19 +124,6 @@ impl Stage {
         let messages = self.tenant.exchange().take_messages();
         messages.iter().flat_map(|message| message.recipient_addresses()).map(str::to_owned).collect()
     }
-}
-
-/// Returns the program, which must not be older than its source.
-fn binary(example: &str) -> PathBuf {
-    let deps = std::env::current_exe().unwrap();
-    let path = deps.parent().unwrap().parent().unwrap().join("examples").join(example);
-    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(example);
-    let files = fs::read_dir(&source).into_iter().flatten().map(|entry| entry.unwrap().path());
-    let newest = files.chain([source.with_extension("rs")]).filter_map(|path| modified(&path)).max();
-    let built = modified(&path).unwrap_or(SystemTime::UNIX_EPOCH);
-    assert!(newest.expect("a source") <= built, "{} is out of date: cargo build --examples", path.display());
-    path
 }
 
 #[track_caller]

@@ -163,6 +163,9 @@ fn bad_settings_are_bad_to_both() {
     let (directory, validator) = (files(), validator());
     let valid = valid();
     let [exchange, custom, secret, certificate, itself, basic, ..] = &valid[..] else { panic!("{valid:?}") };
+    let gmail = valid.iter().find(|one| one["server"]["profile"] == "gmail").unwrap();
+    let given = valid.iter().find(|one| one["authentication"]["token_endpoint"].is_string()).unwrap();
+    let endpoint = json!("https://id.contoso.com/token");
     let mut bad = vec![
         json!({}),
         json!({"server": exchange["server"]}),
@@ -198,6 +201,21 @@ fn bad_settings_are_bad_to_both() {
         with(exchange, "server.timeouts.connect", &json!(1.5)),
         with(exchange, "server.minimum_tls", &json!("1.1")),
         with(exchange, "shared_limits", &json!({})),
+        with(exchange, "authentication.token_endpoint", &endpoint),
+        with(exchange, "authentication.scope", &json!("openid")),
+        without(given, "authentication.scope"),
+        without(given, "authentication.client_id"),
+        with(given, "authentication.tenant", &json!("contoso.com")),
+        with(given, "authentication.grant", &json!("refresh_token")),
+        with(given, "server.profile", &json!("gmail")),
+        with(gmail, "authentication.token_endpoint", &endpoint),
+        with(gmail, "authentication.scope", &json!("openid")),
+        with(gmail, "authentication.federated_token_file", &json!("federated-token")),
+        with(gmail, "server.cloud", &json!("public")),
+        with(basic, "server.profile", &json!("outlook.com")),
+        with(itself, "server.profile", &json!("outlook.com")),
+        with(exchange, "server.profile", &json!("azure-communication-services")),
+        with(exchange, "server.profile", &json!("yahoo")),
     ];
     for (path, key) in described(&schema()) {
         bad.push(with(exchange, &path, &json!([])));

@@ -52,7 +52,7 @@ fn a_missing_directory_is_reported_with_all_other_problems() {
     assert_eq!(
         problems(&settings),
         [
-            "authentication.authority (given \"ftp://x\"): enter an https:// URL: the client secret is sent there",
+            "authentication.authority (given \"ftp://x\"): enter an https:// URL: secrets are sent there",
             &format!("authentication.token_store (given \"state/t.json\"): {path}: {none}"),
             "sever: remove this unknown key, or did you mean server?",
         ]

@@ -252,7 +252,10 @@ fn each_mistake_in_server_is_explained_under_its_path() {
 fn profile_and_cloud_and_method_must_fit_together() {
     let server = |key: &str| format!("{SERVER}{key}\n{OAUTH}");
     for (text, line) in [
-        (server("profile = 'gmail'"), r#"server.profile (given "gmail"): enter "office365" or "custom""#),
+        (
+            server("profile = 'hotmail'"),
+            r#"server.profile (given "hotmail"): enter "office365" or "outlook.com" or "high-volume-email" or "azure-communication-services" or "gmail" or "yahoo" or "aol" or "custom""#,
+        ),
         (
             server("profile = 'custom'\nhost = 'mail.contoso.com'\ncloud = 'public'"),
             r#"server.cloud: remove it, or set profile to "office365": other servers belong to no cloud of Microsoft's"#,
@@ -303,7 +306,7 @@ fn each_mistake_in_authentication_is_explained_under_its_path() {
         ),
         (
             oauth("authority = 'http://login.contoso.com'"),
-            r#"authentication.authority (given "http://login.contoso.com"): enter an https:// URL: the client secret is sent there"#,
+            r#"authentication.authority (given "http://login.contoso.com"): enter an https:// URL: secrets are sent there"#,
         ),
         (
             oauth("authority = 'https://u:s3cr3t~Q-geheim@login.contoso.com'"),

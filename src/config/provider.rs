@@ -64,6 +64,11 @@ impl MailProvider {
         self.service().map_or(AuthenticationMethod::PREFERENCE, |service| service.methods)
     }
 
+    /// Returns the name of the service in a sentence.
+    pub(crate) fn title(self) -> &'static str {
+        self.service().map_or(self.name(), |service| service.title)
+    }
+
     /// Finds the service that answers at `host`.
     pub(super) fn at(host: &Host) -> Self {
         let exchange = Cloud::ALL.into_iter().find(|cloud| cloud.smtp_hosts().contains(&host.as_str()));

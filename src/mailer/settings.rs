@@ -12,9 +12,11 @@ use crate::entra::AppBuilder;
 #[cfg(feature = "redis")]
 use crate::limits::RedisLimits;
 use crate::limits::SharedLimits;
+use crate::oauth::ClientBuilder;
 use crate::settings::{
     AuthenticationSettings, ResolvedSettings, Settings, SharedLimitsSettings, TokenStoreSettings,
 };
+use crate::token::store::TokenStore;
 
 /// How to sign in, as far as it is known before [`MailerBuilder::build`].
 #[derive(Debug)]
@@ -25,6 +27,12 @@ pub(super) enum SignIn {
         app: Box<AppBuilder>,
         /// Where the refresh token is; none for an app that signs in as itself.
         store: Option<TokenStoreSettings>,
+    },
+    /// An app at another authorization server that waits for the clock.
+    Client {
+        client: Box<ClientBuilder>,
+        scopes: Vec<String>,
+        store: TokenStoreSettings,
     },
 }
 
@@ -38,30 +46,31 @@ pub(super) enum Shared {
 
 impl SignIn {
     pub(super) fn complete(self, clock: &Clock, problems: &mut Problems) -> Option<Authentication> {
-        let (app, store) = match self {
-            Self::Ready(authentication) => return Some(authentication),
-            Self::App { app, store } => (app, store),
-        };
-        let app = match app.clock(clock.clone()).build() {
-            Ok(app) => Some(app),
-            Err(error) => {
-                let found = error.problems().iter();
-                problems
-                    .extend(found.map(|problem| ConfigProblem::new("authentication", problem.to_string())));
-                None
+        let problem = |text: String| ConfigProblem::new("authentication", text);
+        match self {
+            Self::Ready(authentication) => Some(authentication),
+            Self::App { app, store } => {
+                let app = app.clock(clock.clone()).build().map_err(|error| {
+                    problems.extend(error.problems().iter().map(|one| problem(one.to_string())));
+                });
+                let Some(store) = store else {
+                    return app.ok().map(|app| Authentication::oauth(app.client_credentials()));
+                };
+                let (store, app) = open(&store, clock, problems).zip(app.ok())?;
+                Some(Authentication::oauth(app.refresh_token(store)))
             }
-        };
-        let Some(store) = store else {
-            return app.map(|app| Authentication::oauth(app.client_credentials()));
-        };
-        match store.open(clock) {
-            Ok(store) => app.map(|app| Authentication::oauth(app.refresh_token(store))),
-            Err(error) => {
-                problems.extend(error.into_problems());
-                None
+            Self::Client { client, scopes, store } => {
+                let client = client.clock(clock.clone()).build();
+                let client = problems.accept(client.map_err(|error| problem(error.to_string())));
+                let (store, client) = open(&store, clock, problems).zip(client)?;
+                Some(Authentication::oauth(client.refresh_token(store, scopes)))
             }
         }
     }
+}
+
+fn open(store: &TokenStoreSettings, clock: &Clock, problems: &mut Problems) -> Option<Arc<dyn TokenStore>> {
+    store.open(clock).map_err(|error| problems.extend(error.into_problems())).ok()
 }
 
 impl Shared {
@@ -92,16 +101,18 @@ impl MailerBuilder {
     /// [`ConfigError`] with every problem of the settings, each under its key.
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         let resolved = settings.resolve()?;
-        let app = resolved.app()?;
+        let (app, client) = (resolved.app()?, resolved.client());
         let ResolvedSettings { server, authentication, retry, shared_limits } = resolved;
-        let sign_in = match (authentication, app) {
-            (AuthenticationSettings::OAuth { token_store, .. }, Some(app)) => {
-                Some(SignIn::App { app: Box::new(app), store: token_store })
+        let sign_in = match authentication {
+            AuthenticationSettings::OAuth { token_store: store, .. } => {
+                app.map(|app| SignIn::App { app: Box::new(app), store })
             }
-            (AuthenticationSettings::Basic { password }, _) => {
+            AuthenticationSettings::OtherOAuth { scopes, token_store: store, .. } => {
+                client.map(|client| SignIn::Client { client: Box::new(client), scopes, store })
+            }
+            AuthenticationSettings::Basic { password } => {
                 Some(SignIn::Ready(Authentication::basic(password)))
             }
-            (AuthenticationSettings::OAuth { .. }, None) => None,
         };
         let mut builder = Mailer::builder(server).retry(retry);
         builder.authentication = sign_in;

@@ -299,7 +299,7 @@ impl ClientBuilder {
                 host: endpoint.host_str().unwrap_or_default().to_owned(),
             });
         }
-        if client_id.is_empty() || !client_id.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+        if !is_client_id(&client_id) {
             return Err(ClientError::ClientId);
         }
         let http = match http {
@@ -347,6 +347,11 @@ pub enum ClientError {
     /// No HTTP client was given, and the crate was compiled without one.
     #[error("no HTTP client: enable the `reqwest` feature or give one to `http_client`")]
     NoHttpClient,
+}
+
+/// Tells whether `text` may be a client id (RFC 6749 §A.1).
+pub(crate) fn is_client_id(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
 }
 
 /// Tells whether secrets may be sent to `url`.

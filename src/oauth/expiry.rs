@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime};
 
 use crate::clock::{Clock, Moment};
 use crate::observe::token as observe;
@@ -19,6 +19,13 @@ pub(crate) struct Expiring {
     /// Such as `client secret`.
     pub(crate) what: &'static str,
     pub(crate) at: OffsetDateTime,
+}
+
+impl Expiring {
+    /// A client secret, whose last day is `day`: it is taken not to work on it any more.
+    pub(crate) fn secret(day: Date) -> Self {
+        Self { what: "client secret", at: day.midnight().assume_utc() }
+    }
 }
 
 /// Warns once a day at most, whatever the number of token requests.

@@ -44,6 +44,7 @@ pub use self::signed_in::{AccountMismatch, SignedIn};
 
 pub(crate) use self::callback::Callback;
 pub(crate) use self::certificate::not_after as certificate_expiry;
+pub(crate) use self::client::{is_client_id, is_trustworthy};
 #[cfg(feature = "azure")]
 pub(crate) use self::error::of_response as refusal_by_response;
 pub(crate) use self::expiry::Expiring;

@@ -6,7 +6,8 @@ use crate::config::{ConfigError, MailProvider};
 use crate::entra::{App, AppBuilder, ClientSecret};
 
 impl ResolvedSettings {
-    /// Returns the app registration to sign in with, ready for [`AppBuilder::build`]; `None` for Basic.
+    /// Returns the app registration at Entra ID to sign in with, ready for [`AppBuilder::build`]; `None` for Basic and
+    /// for an app that is registered elsewhere, which [`client`](Self::client) returns.
     ///
     /// It has the cloud and the TLS settings of the mail server, the credential with its expiry, and the sign-in host.
     /// What signs in to Entra ID by itself, such as a command that does so once, so signs in to the app that

@@ -1,19 +1,23 @@
 //! The sign-in part of settings, OAuth or Basic: checked for form. Whether Entra knows the app is not asked.
 
-use std::net::IpAddr;
 use std::path::Path;
 
 use secrecy::SecretString;
-use url::{Host, Url};
+use url::Url;
 
+use super::client::{Issuer, SERVER_KEYS};
 use super::credential::ClientCredential;
 use super::secret;
 use super::token_store::TokenStoreSettings;
-use crate::config::{AuthenticationMethod, ConfigProblem, Keys};
+use crate::config::{AuthenticationMethod, ConfigProblem, Keys, MailProvider};
 use crate::entra::{self, Tenant};
+use crate::oauth::{ClientBuilder, is_trustworthy};
 
-/// The keys of either method, which the other one refuses; those of the credential come on top.
-const OAUTH_KEYS: [&str; 5] = ["tenant", "client_id", "authority", "grant", "token_store"];
+/// The keys of an app at Entra ID, which no other authorization server has.
+pub(super) const ENTRA_KEYS: [&str; 6] =
+    ["tenant", "authority", "grant", "client_certificate", "client_key", "federated_token_file"];
+/// The keys of an app at any server.
+const APP_KEYS: [&str; 4] = ["client_id", "client_secret", "client_secret_expires", "token_store"];
 const BASIC_KEYS: [&str; 1] = ["password"];
 
 /// How to sign in to the mail server; OAuth is preferred to Basic.
@@ -38,6 +42,19 @@ pub enum AuthenticationSettings {
         grant: Grant,
         /// Where the refresh token is kept, for the grant that has one. Default: the file `token.json`.
         token_store: Option<TokenStoreSettings>,
+    },
+    /// OAuth 2.0 with an app registered at another authorization server, such as Google's.
+    ///
+    /// It signs in with the refresh token of an account that has signed in once.
+    #[non_exhaustive]
+    OtherOAuth {
+        /// The app with its endpoints, id and secret; [`ResolvedSettings::client`](crate::ResolvedSettings::client)
+        /// returns it complete.
+        client: ClientBuilder,
+        /// The scopes of the access token.
+        scopes: Vec<String>,
+        /// Where the refresh token is kept. Default: the file `token.json`.
+        token_store: TokenStoreSettings,
     },
     /// User name and password.
     ///
@@ -94,27 +111,27 @@ impl AuthenticationSettings {
     /// Returns the method.
     pub fn method(&self) -> AuthenticationMethod {
         match self {
-            Self::OAuth { .. } => AuthenticationMethod::OAuth,
+            Self::OAuth { .. } | Self::OtherOAuth { .. } => AuthenticationMethod::OAuth,
             Self::Basic { .. } => AuthenticationMethod::Basic,
         }
     }
 
     /// Reads the keys of `[authentication]`; `None` when one of them has a problem.
-    pub(super) fn read(keys: &mut Keys<'_>, directory: &Path, username: &str) -> Option<Self> {
+    pub(super) fn read(keys: &mut Keys<'_>, directory: &Path, server: &ServerFacts<'_>) -> Option<Self> {
         keys.refuse("cloud", "set cloud in server: sign-in and mail server belong to the same cloud");
-        let methods = AuthenticationMethod::PREFERENCE.iter().map(|method| (method.name(), *method));
-        let method = if keys.has("method") {
-            keys.choice("method", &methods.collect::<Vec<_>>())
-        } else {
-            keys.value("method");
-            Some(AuthenticationMethod::OAuth)
-        };
-        match method {
+        match read_method(keys, server.provider) {
             Some(AuthenticationMethod::OAuth) => {
                 for key in BASIC_KEYS {
                     keys.refuse(key, "remove it, or set method to \"basic\": OAuth has no password");
                 }
-                read_oauth(keys, directory, username)
+                match Issuer::of(server.profile, keys) {
+                    Some(Issuer::Entra) => read_entra(keys, directory, server),
+                    Some(Issuer::Other(issuer)) => issuer.read(keys, directory, server.username),
+                    None => {
+                        oauth_keys().for_each(|key| _ = keys.value(key));
+                        None
+                    }
+                }
             }
             Some(AuthenticationMethod::Basic) => {
                 for key in oauth_keys() {
@@ -131,13 +148,48 @@ impl AuthenticationSettings {
     }
 }
 
-fn oauth_keys() -> impl Iterator<Item = &'static str> {
-    OAUTH_KEYS.into_iter().chain(ClientCredential::keys())
+/// What the table `server` means for signing in, as far as it is known.
+pub(super) struct ServerFacts<'a> {
+    pub(super) profile: Option<MailProvider>,
+    /// That of the profile, or found by the host.
+    pub(super) provider: Option<MailProvider>,
+    /// Empty when there is none.
+    pub(super) username: &'a str,
 }
 
-fn read_oauth(keys: &mut Keys<'_>, directory: &Path, username: &str) -> Option<AuthenticationSettings> {
-    let grant = read_grant(keys);
-    let tenant = read_tenant(keys, grant);
+fn oauth_keys() -> impl Iterator<Item = &'static str> {
+    ENTRA_KEYS.into_iter().chain(SERVER_KEYS).chain(APP_KEYS)
+}
+
+/// Reads the method; `None` when it is none, or one that the service does not take.
+fn read_method(keys: &mut Keys<'_>, provider: Option<MailProvider>) -> Option<AuthenticationMethod> {
+    let methods = AuthenticationMethod::PREFERENCE.iter().map(|method| (method.name(), *method));
+    let is_given = keys.has("method");
+    let method = if is_given {
+        keys.choice("method", &methods.collect::<Vec<_>>())?
+    } else {
+        keys.value("method");
+        AuthenticationMethod::OAuth
+    };
+    let ended = provider.and_then(MailProvider::service).and_then(|service| service.method_problem(method));
+    let Some(mend) = ended else { return Some(method) };
+    let problem = ConfigProblem::new("method", mend);
+    keys.problem(if is_given { problem.showing(method.name()) } else { problem });
+    None
+}
+
+fn read_entra(
+    keys: &mut Keys<'_>,
+    directory: &Path,
+    server: &ServerFacts<'_>,
+) -> Option<AuthenticationSettings> {
+    for key in SERVER_KEYS {
+        let mend = "remove it, or set profile to \"custom\" and enter token_endpoint in place of tenant: that of Entra ID is known";
+        keys.refuse(key, mend);
+    }
+    let is_personal = server.profile == Some(MailProvider::OutlookCom);
+    let grant = read_grant(keys, is_personal);
+    let tenant = read_tenant(keys, grant, server.profile);
     let client_id = read_client_id(keys);
     let credential = ClientCredential::read(keys, directory);
     let authority = keys
@@ -151,7 +203,7 @@ fn read_oauth(keys: &mut Keys<'_>, directory: &Path, username: &str) -> Option<A
         keys.refuse("token_store", "remove it: an app that signs in as itself keeps no token");
         None
     } else {
-        TokenStoreSettings::read(keys, directory, username)
+        TokenStoreSettings::read(keys, directory, server.username)
     };
     Some(AuthenticationSettings::OAuth {
         tenant: tenant?,
@@ -163,20 +215,33 @@ fn read_oauth(keys: &mut Keys<'_>, directory: &Path, username: &str) -> Option<A
     })
 }
 
-/// Reads the grant; `None` when it is none of them.
-fn read_grant(keys: &mut Keys<'_>) -> Option<Grant> {
-    if keys.has("grant") {
-        keys.choice("grant", &Grant::ALL.map(|grant| (grant.name(), grant)))
-    } else {
+/// Reads the grant; `None` when it is none of them, or one that the account cannot do with.
+fn read_grant(keys: &mut Keys<'_>, is_personal: bool) -> Option<Grant> {
+    if !keys.has("grant") {
         keys.value("grant");
-        Some(Grant::default())
+        return Some(Grant::default());
     }
+    let grant = keys.choice("grant", &Grant::ALL.map(|grant| (grant.name(), grant)))?;
+    let is_possible = grant != Grant::ClientCredentials || !is_personal;
+    let mend = "enter \"refresh_token\": no app opens a personal account as itself";
+    let checked = is_possible.then_some(grant);
+    keys.accept(checked.ok_or_else(|| ConfigProblem::new("grant", mend).showing(grant.name())))
 }
 
-fn read_tenant(keys: &mut Keys<'_>, grant: Option<Grant>) -> Option<String> {
-    let mend = "enter the tenant's id (a GUID) or domain, such as contoso.onmicrosoft.com";
-    keys.require("tenant", mend);
-    let given = keys.text("tenant", mend)?;
+fn read_tenant(keys: &mut Keys<'_>, grant: Option<Grant>, profile: Option<MailProvider>) -> Option<String> {
+    let mend = match profile {
+        Some(MailProvider::Other) => {
+            "enter the tenant's id (a GUID) or domain for an app at Entra ID, or token_endpoint for one elsewhere"
+        }
+        _ => "enter the tenant's id (a GUID) or domain, such as contoso.onmicrosoft.com",
+    };
+    let given = match keys.text("tenant", mend) {
+        None if profile == Some(MailProvider::OutlookCom) && !keys.has("tenant") => "consumers",
+        given => {
+            keys.require("tenant", mend);
+            given?
+        }
+    };
     keys.accept(parse_tenant(given, grant.unwrap_or_default())).map(String::from)
 }
 
@@ -204,25 +269,24 @@ fn read_client_id(keys: &mut Keys<'_>) -> Option<String> {
 }
 
 fn parse_authority(given: &str) -> Result<Url, ConfigProblem> {
-    let refuse = |mend: &'static str| Err(ConfigProblem::new("authority", mend));
+    let url = parse_url("authority", given)?;
+    let mend = "enter the URL of the sign-in host without ? and what follows";
+    if url.query().is_some() { Err(ConfigProblem::new("authority", mend)) } else { Ok(url) }
+}
+
+/// Reads a URL that secrets may be sent to.
+pub(super) fn parse_url(key: &'static str, given: &str) -> Result<Url, ConfigProblem> {
+    let refuse = |mend: &'static str| Err(ConfigProblem::new(key, mend));
     let Ok(url) = Url::parse(given) else {
-        return refuse("enter the URL of the sign-in host, such as https://login.microsoftonline.com");
-    };
-    let is_loopback = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
-        None => false,
+        return refuse("enter the whole URL, such as https://login.example.com");
     };
     if !url.username().is_empty() || url.password().is_some() {
         refuse("enter the URL without user name and password")
-    } else if url.query().is_some() || url.fragment().is_some() {
-        refuse("enter the URL of the sign-in host without ? and #")
-    } else if url.scheme() == "https" || (url.scheme() == "http" && is_loopback) {
+    } else if url.fragment().is_some() {
+        refuse("enter the URL without # and what follows")
+    } else if is_trustworthy(&url) {
         Ok(url)
     } else {
-        let problem =
-            ConfigProblem::new("authority", "enter an https:// URL: the client secret is sent there");
-        Err(problem.showing(given))
+        Err(ConfigProblem::new(key, "enter an https:// URL: secrets are sent there").showing(given))
     }
 }

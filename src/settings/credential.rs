@@ -13,19 +13,7 @@ use crate::oauth::{CertificateError, ClientCertificate};
 
 /// The keys that begin a credential; an app has one.
 const CREDENTIALS: [&str; 3] = ["client_secret", "client_certificate", "federated_token_file"];
-/// The keys that go with one of them.
-const DETAILS: [(&str, &str, &str); 2] = [
-    (
-        "client_secret_expires",
-        "client_secret",
-        "remove it, or enter client_secret: there is no secret that could expire",
-    ),
-    (
-        "client_key",
-        "client_certificate",
-        "remove it, or enter client_certificate: the key alone does not say whose it is",
-    ),
-];
+const SECRET_EXPIRES: &str = "client_secret_expires";
 
 /// How an app proves who it is.
 ///
@@ -66,11 +54,6 @@ pub enum ClientCredential {
 }
 
 impl ClientCredential {
-    /// Returns every key of a credential.
-    pub(super) fn keys() -> impl Iterator<Item = &'static str> {
-        CREDENTIALS.into_iter().chain(DETAILS.iter().map(|(key, _, _)| *key))
-    }
-
     /// Tells whether there is any.
     pub(super) fn is_given(keys: &Keys<'_>) -> bool {
         CREDENTIALS.iter().any(|key| keys.has(key))
@@ -85,23 +68,31 @@ impl ClientCredential {
                 format!("remove it, or {}: an app proves who it is in one way", first.unwrap_or_default());
             keys.problem(ConfigProblem::new(other, mend));
         }
-        for (key, of, mend) in DETAILS {
-            if keys.has(key) && !keys.has(of) {
-                keys.problem(ConfigProblem::new(key, mend));
-            }
-        }
         let secret = read_secret(keys, directory);
+        // The commonest cause of AADSTS7000215; elsewhere a secret may well be a GUID.
+        if let Some((value, _)) = &secret
+            && !keys.has("authority")
+            && is_guid(value.expose_secret())
+        {
+            let mend = "enter the secret's Value: this is a GUID, as its Secret ID is, which stands beside it in the portal";
+            keys.problem(ConfigProblem::new("client_secret", mend));
+        }
         let certificate = read_certificate(keys, directory);
         let file = read_token_file(keys, directory);
         match first? {
-            "client_secret" => secret,
+            "client_secret" => secret.map(|(value, expires)| Self::Secret { value, expires }),
             "client_certificate" => certificate,
             _ => file,
         }
     }
 }
 
-fn read_secret(keys: &mut Keys<'_>, directory: &Path) -> Option<ClientCredential> {
+/// Reads a client secret and the day it expires; `None` when there is none, or it has a problem.
+pub(super) fn read_secret(keys: &mut Keys<'_>, directory: &Path) -> Option<(SecretString, Option<Date>)> {
+    if keys.has(SECRET_EXPIRES) && !keys.has("client_secret") {
+        let mend = "remove it, or enter client_secret: there is no secret that could expire";
+        keys.problem(ConfigProblem::new(SECRET_EXPIRES, mend));
+    }
     let value = secret::read(keys, "client_secret", directory);
     let expires = read_expiry(keys);
     let value = value?;
@@ -111,23 +102,22 @@ fn read_secret(keys: &mut Keys<'_>, directory: &Path) -> Option<ClientCredential
             "copy the secret again: there are blanks around it",
         ));
     }
-    if !keys.has("authority") && is_guid(value.expose_secret()) {
-        // The commonest cause of AADSTS7000215; elsewhere a secret may well be a GUID.
-        let mend = "enter the secret's Value: this is a GUID, as its Secret ID is, which stands beside it in the portal";
-        keys.problem(ConfigProblem::new("client_secret", mend));
-    }
-    Some(ClientCredential::Secret { value, expires })
+    Some((value, expires))
 }
 
 fn read_expiry(keys: &mut Keys<'_>) -> Option<Date> {
-    const KEY: &str = "client_secret_expires";
     let mend = "enter the day as the portal shows it, in the form 2027-06-30";
-    let given = keys.text(KEY, mend)?;
+    let given = keys.text(SECRET_EXPIRES, mend)?;
     let day = given.split_once(['T', ' ']).map_or(given, |(day, _time)| day);
-    keys.accept(Date::parse(day, &Iso8601::DATE).map_err(|_| ConfigProblem::new(KEY, mend).showing(given)))
+    let read = Date::parse(day, &Iso8601::DATE);
+    keys.accept(read.map_err(|_| ConfigProblem::new(SECRET_EXPIRES, mend).showing(given)))
 }
 
 fn read_certificate(keys: &mut Keys<'_>, directory: &Path) -> Option<ClientCredential> {
+    if keys.has("client_key") && !keys.has("client_certificate") {
+        let mend = "remove it, or enter client_certificate: the key alone does not say whose it is";
+        keys.problem(ConfigProblem::new("client_key", mend));
+    }
     let certificate = secret::read_pem(keys, "client_certificate", directory);
     if keys.has("client_certificate") {
         keys.require("client_key", "enter the certificate's private key, as PEM");

@@ -2,6 +2,7 @@
 
 mod app;
 mod authentication;
+mod client;
 mod credential;
 #[cfg(feature = "schemars")]
 mod schema;
@@ -14,13 +15,16 @@ use std::path::{Path, PathBuf};
 
 use serde::de::{Deserialize, Deserializer};
 
+use authentication::ServerFacts;
 pub use authentication::{AuthenticationSettings, Grant};
 pub use credential::ClientCredential;
 pub use shared_limits::SharedLimitsSettings;
 pub use token_store::TokenStoreSettings;
 
+use crate::cloud::Cloud;
 use crate::config::{
-    ConfigError, ConfigProblem, Draft, Keys, MailServerConfig, Problems, ServerBuilder, Table, Tls,
+    AuthenticationMethod, ConfigError, ConfigProblem, Draft, Keys, MailProvider, MailServerConfig, Problems,
+    ServerBuilder, Table, Tls,
 };
 use crate::office365::Office365Profile;
 use crate::retry::RetryPolicy;
@@ -98,7 +102,7 @@ impl Settings {
     pub fn server(&self) -> Result<MailServerConfig, ConfigError> {
         let mut problems = Problems::default();
         let mut keys = Keys::new(&self.root);
-        let server = self.read_server(&mut keys);
+        let (_, server) = self.read_server(&mut keys);
         problems.extend(keys.into_problems());
         problems.finish(server)
     }
@@ -109,12 +113,17 @@ impl Settings {
     /// [`ConfigError`] with every problem of all tables, each under its path: `server.port`.
     pub fn resolve(&self) -> Result<ResolvedSettings, ConfigError> {
         let mut keys = Keys::new(&self.root);
-        let server = self.read_server(&mut keys);
-        let username = server.as_ref().map(MailServerConfig::username).unwrap_or_default();
-        let authentication = self.read_authentication(&mut keys, username);
+        let (profile, server) = self.read_server(&mut keys);
+        let facts = ServerFacts {
+            profile,
+            provider: server.as_ref().map(MailServerConfig::provider).or(profile),
+            username: server.as_ref().map(MailServerConfig::username).unwrap_or_default(),
+        };
+        let authentication = self.read_authentication(&mut keys, &facts);
         let retry = read_retry(&mut keys);
         let shared_limits = SharedLimitsSettings::read(&mut keys, &self.directory);
-        if let (Some(server), Some(AuthenticationSettings::OAuth { .. })) = (&server, &authentication)
+        if let (Some(server), Some(authentication)) = (&server, &authentication)
+            && authentication.method() == AuthenticationMethod::OAuth
             && server.tls() == Tls::LoopbackPlaintext
         {
             let mend = "enter starttls or implicit: an access token is never sent without encryption (RFC 6750 §5.3)";
@@ -129,17 +138,24 @@ impl Settings {
         keys.finish().finish(resolved)
     }
 
-    fn read_server(&self, root: &mut Keys<'_>) -> Option<MailServerConfig> {
-        let table = required_table(root, "server")?;
-        read_profile(Keys::new(table), &self.directory)
-            .map_err(|problems| root.add_within("server", problems))
-            .ok()
+    /// Reads the table `server`: its profile, and what it comes to; each is `None` when it has a problem.
+    fn read_server(&self, root: &mut Keys<'_>) -> (Option<MailProvider>, Option<MailServerConfig>) {
+        let Some(table) = required_table(root, "server") else { return (None, None) };
+        let mut keys = Keys::new(table);
+        let profile = read_profile(&mut keys);
+        let server = read_by_profile(profile, keys, &self.directory)
+            .map_err(|error| root.add_within("server", error.into_problems()));
+        (profile, server.ok())
     }
 
-    fn read_authentication(&self, root: &mut Keys<'_>, username: &str) -> Option<AuthenticationSettings> {
+    fn read_authentication(
+        &self,
+        root: &mut Keys<'_>,
+        server: &ServerFacts<'_>,
+    ) -> Option<AuthenticationSettings> {
         let table = required_table(root, "authentication")?;
         let mut keys = Keys::new(table);
-        let settings = AuthenticationSettings::read(&mut keys, &self.directory, username);
+        let settings = AuthenticationSettings::read(&mut keys, &self.directory, server);
         root.add_within("authentication", keys.finish());
         settings
     }
@@ -156,12 +172,6 @@ impl<'de> Deserialize<'de> for Settings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self { root: Table::deserialize(deserializer)?, directory: PathBuf::new() })
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Profile {
-    Office365,
-    Custom,
 }
 
 fn required_table<'a>(root: &mut Keys<'a>, key: &'static str) -> Option<&'a Table> {
@@ -187,24 +197,33 @@ fn read_retry(root: &mut Keys<'_>) -> RetryPolicy {
     policy
 }
 
-fn read_profile(mut keys: Keys<'_>, directory: &Path) -> Result<MailServerConfig, Vec<ConfigProblem>> {
-    let profiles = [("office365", Profile::Office365), ("custom", Profile::Custom)];
-    let profile = if keys.has("profile") {
-        keys.choice("profile", &profiles)
-    } else {
+/// Reads whose server it is; `None` when it is nobody's that is known.
+fn read_profile(keys: &mut Keys<'_>) -> Option<MailProvider> {
+    let office365 = MailProvider::Exchange(Cloud::default());
+    if !keys.has("profile") {
         keys.value("profile");
-        Some(Profile::Office365)
-    };
-    let checked = match profile {
-        Some(Profile::Office365) => {
+        return Some(office365);
+    }
+    let profiles = [office365].into_iter().chain(MailProvider::PRESETS).chain([MailProvider::Other]);
+    keys.choice("profile", &profiles.map(|profile| (profile.name(), profile)).collect::<Vec<_>>())
+}
+
+fn read_by_profile(
+    profile: Option<MailProvider>,
+    mut keys: Keys<'_>,
+    directory: &Path,
+) -> Result<MailServerConfig, ConfigError> {
+    match profile {
+        Some(MailProvider::Exchange(_)) => {
             let mut builder = ServerBuilder::<Office365Profile>::read(&mut keys, directory);
             builder.draft.problems.extend(keys.finish());
             builder.build().map(MailServerConfig::from)
         }
-        Some(Profile::Custom) => {
+        Some(provider) => {
             let mend =
                 "remove it, or set profile to \"office365\": other servers belong to no cloud of Microsoft's";
             let mut draft = Draft::read(&mut keys, directory);
+            draft.provider = (provider != MailProvider::Other).then_some(provider);
             keys.refuse("cloud", mend);
             draft.problems.extend(keys.finish());
             draft.complete()
@@ -216,6 +235,5 @@ fn read_profile(mut keys: Keys<'_>, directory: &Path) -> Result<MailServerConfig
             problems.extend(keys.finish());
             problems.finish(None)
         }
-    };
-    checked.map_err(ConfigError::into_problems)
+    }
 }

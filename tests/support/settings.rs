@@ -47,6 +47,11 @@ pub fn valid() -> Vec<Value> {
     let document =
         |server: &Value, authentication: Value| json!({"server": server, "authentication": authentication});
     let trusting_one = with(&custom, "root_certificates", &json!("roots.pem"));
+    let of_service = |profile: &str| json!({"profile": profile, "username": "svc-mail@contoso.com"});
+    let elsewhere = json!({"client_id": "mailer", "client_secret": {"file": "secret"}});
+    let given = with(&elsewhere, "token_endpoint", &json!("https://id.contoso.com/token"));
+    let given = with(&given, "scope", &json!("openid"));
+    let outlook = without(&json!({"a": oauth(json!({}))}), "a.tenant")["a"].clone();
     let store = |store| document(&exchange, oauth(json!({"token_store": store})));
     let mut valid = vec![
         document(&exchange, oauth(json!({}))),
@@ -63,6 +68,12 @@ pub fn valid() -> Vec<Value> {
         document(&custom, json!({"method": "basic", "password": {"file": "secret"}})),
         document(&trusting_one, oauth(json!({}))),
         store(json!({"file": "t.json"})),
+        document(&custom, given),
+        document(&of_service("gmail"), elsewhere.clone()),
+        document(&of_service("aol"), elsewhere),
+        document(&of_service("outlook.com"), outlook),
+        document(&of_service("high-volume-email"), oauth(json!({}))),
+        document(&of_service("azure-communication-services"), json!({"method": "basic", "password": "x"})),
     ];
     if cfg!(feature = "keyring") {
         valid.push(store(json!({"keyring": "mailer"})));

@@ -32,7 +32,10 @@ impl JsonSchema for Settings {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let rules = json!({ "required": ["server", "authentication"] });
+        let rules = json!({
+            "required": ["server", "authentication"],
+            "allOf": authentication::rules_by_profile(),
+        });
         table("The settings of a mailer.", &keys(), rules, generator).into()
     }
 }

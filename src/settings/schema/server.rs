@@ -5,10 +5,16 @@ use serde_json::{Value, json};
 use super::key::{Key, Kind};
 
 pub(super) fn rules() -> Value {
+    let profile = |is: Value| json!({ "properties": { "profile": is }, "required": ["profile"] });
     json!({
         "required": ["username"],
-        "if": { "properties": { "profile": { "const": "custom" } }, "required": ["profile"] },
-        "then": { "required": ["host"], "properties": { "cloud": false } },
+        "allOf": [
+            { "if": profile(json!({ "const": "custom" })), "then": { "required": ["host"] } },
+            {
+                "if": profile(json!({ "not": { "const": "office365" } })),
+                "then": { "properties": { "cloud": false } },
+            },
+        ],
     })
 }
 
@@ -23,8 +29,17 @@ fn connection() -> Vec<Key> {
     vec![
         Key::new(
             "profile",
-            Kind::Choice(json!(["office365", "custom"])),
-            "Whose server it is: Exchange Online with its fixed values, or any other.",
+            Kind::Choice(json!([
+                "office365",
+                "outlook.com",
+                "high-volume-email",
+                "azure-communication-services",
+                "gmail",
+                "yahoo",
+                "aol",
+                "custom",
+            ])),
+            "Whose server it is: Exchange Online or another service with its fixed values, or any other server.",
         )
         .default("office365")
         .example("custom"),
@@ -35,7 +50,7 @@ fn connection() -> Vec<Key> {
         )
         .default("public")
         .example("us-government"),
-        Key::new("host", Kind::Text, "The server's DNS name or IP address. Required with profile custom; otherwise the cloud's.")
+        Key::new("host", Kind::Text, "The server's DNS name or IP address. Required with profile custom; otherwise the cloud's or the service's.")
             .example("mail.contoso.com"),
         Key::new("port", Kind::Integer { most: Some(65535) }, "The port. 465 when tls is implicit.")
             .default(587)
@@ -43,7 +58,7 @@ fn connection() -> Vec<Key> {
         Key::new(
             "tls",
             Kind::Choice(json!(["starttls", "implicit", "none"])),
-            "How the connection is encrypted. none is for a server on this machine and Basic only.",
+            "How the connection is encrypted. none is for a server on this machine and Basic only. With gmail, yahoo and aol: implicit.",
         )
         .default("starttls")
         .example("implicit"),

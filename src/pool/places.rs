@@ -13,7 +13,7 @@ use super::idle::Parked;
 use super::{DOUBTFUL, Pool, Shared, Waiting};
 use crate::clock::Moment;
 use crate::error::Error;
-use crate::observe::connection::Close;
+use crate::observe::connection::{Close, Turn};
 use crate::smtp::Phase;
 
 /// The places of one mailer or of all mailboxes of one registration; clones share them.
@@ -239,11 +239,13 @@ impl Pool {
         }
         places.make_room();
         let _waiting = Waiting::count(&self.0.placeless);
-        let granted = endpoint.clock.until(deadline, queued.granted());
-        match self.unless_closed(granted).await? {
+        let turn = Turn::begin(&endpoint.clock, &endpoint.server);
+        let granted = turn.run(self.unless_closed(endpoint.clock.until(deadline, queued.granted()))).await;
+        let granted = granted.and_then(|granted| match granted {
             Ok(grant) if endpoint.clock.moment() < deadline => Ok(grant),
             Ok(_) | Err(_) => Err(self.overdue(Phase::Preparation)),
-        }
+        });
+        turn.end(granted, |error| error.kind().name())
     }
 
     /// Makes an idle connection ready for a message; gives its place back if the server has closed it.

@@ -29,7 +29,7 @@ pub(crate) use places::Places;
 pub(crate) use refusals::Refusals;
 
 use idle::{Idle, Parked, retire};
-use places::{Grant, Place, PoolNumber, Release};
+use places::{Claim, Grant, Place, PoolNumber, Release};
 
 /// A server closes an idle connection after minutes; one that was used just now is hardly being closed.
 const DOUBTFUL: Duration = Duration::from_secs(5);
@@ -37,6 +37,10 @@ const DOUBTFUL: Duration = Duration::from_secs(5);
 /// How long a connection goes on to serve its own mailbox while others wait for its place: opening one takes a second or
 /// two, so that giving it up after each message would be most of the work.
 const SLICE: Duration = Duration::from_secs(5);
+
+/// How long a connection waits for whoever of its own mailbox is to use it next while others wait for its place. That is
+/// a matter of microseconds, unless the submission is dropped, or has to wait for something else.
+const RESERVED: Duration = Duration::from_millis(250);
 
 /// The connections of one mailbox; clones share them.
 #[derive(Clone, Debug)]
@@ -254,7 +258,7 @@ impl Pool {
         let Checkout { connection, tally, permit, opened, messages, place, origin: _ } = checkout;
         let since = self.0.endpoint.clock.moment();
         let messages = messages.saturating_add(1);
-        let mut parked = Parked { connection, tally, since, opened, messages, place };
+        let mut parked = Parked { connection, tally, since, opened, messages, reserved: false, place };
         if !parked.connection.is_clean() {
             parked.tally.close(Close::Unclean);
             return;
@@ -268,8 +272,18 @@ impl Pool {
                 drop(idle);
                 return retire(parked, reason, permit);
             }
-            let sender = match self.0.places.release(self.0.number, &self.0, is_young) {
+            let claim = match is_young {
+                // Those that are idle are for others who wait.
+                true if self.0.waiting.load(Ordering::Relaxed) > idle.parked.len() => Claim::Wanted,
+                true => Claim::Young,
+                false => Claim::Spent,
+            };
+            let sender = match self.0.places.release(self.0.number, &self.0, claim) {
                 Release::Idle => break idle,
+                Release::Reserve => {
+                    parked.reserved = true;
+                    break idle;
+                }
                 Release::Retire => {
                     drop(idle);
                     return retire(parked, Close::Replaced, permit);
@@ -434,7 +448,7 @@ impl Pool {
 
 impl Checkout {
     fn reusing(parked: Parked, permit: OwnedSemaphorePermit) -> Self {
-        let Parked { connection, mut tally, since: _, opened, messages, place } = parked;
+        let Parked { connection, mut tally, since: _, opened, messages, reserved: _, place } = parked;
         tally.reuse();
         Self { connection, origin: Origin::Reused, tally, opened, messages, place, permit }
     }

@@ -216,6 +216,68 @@ async fn one_mailbox_with_much_to_send_keeps_its_connections() {
 }
 
 #[tokio::test]
+async fn mailboxes_with_much_to_send_do_not_open_a_connection_for_each_message() {
+    for (cap, each) in [(1, 1), (3, 3), (4, 3)] {
+        let manual = ManualClock::new();
+        let tenant = FakeMicrosoft365::start_with_clock(manual.clock()).await;
+        let profile =
+            tenant.server().limits(SendingLimits::new()).max_connections(NonZeroU32::new(each).unwrap());
+        let app = tenant.entra().app().build().unwrap();
+        let mailers = Mailers::builder(profile.build().unwrap())
+            .authentication(Authentication::oauth(app.client_credentials()))
+            .max_connections_total(NonZeroU32::new(cap).unwrap())
+            .clock(manual.clock())
+            .build()
+            .unwrap();
+        let mut tasks = JoinSet::new();
+        for name in ["a", "b"] {
+            tenant.grant_access(&address(name));
+            for _ in 0..50 {
+                let mailers = mailers.clone();
+                tasks.spawn(async move { submit(&mailers, name).await });
+            }
+        }
+        soon(tasks.join_all()).await.into_iter().for_each(Result::unwrap);
+        let counts = tenant.exchange().connections();
+        assert!(counts.total <= 2 * cap as usize && counts.peak <= cap as usize, "{cap}, {each}: {counts:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_whose_own_mailbox_does_not_come_for_it_makes_room() {
+    let manual = ManualClock::new();
+    let tenant = FakeMicrosoft365::start_with_clock(manual.clock()).await;
+    let profile = tenant.server().max_connections(NonZeroU32::MIN).build().unwrap();
+    let app = tenant.entra().app().build().unwrap();
+    let mailers = Mailers::builder(profile)
+        .authentication(Authentication::oauth(app.client_credentials()))
+        .max_connections_total(NonZeroU32::MIN)
+        .clock(manual.clock())
+        .build()
+        .unwrap();
+    tenant.grant_access(&address("a"));
+    tenant.grant_access(&address("b"));
+    let a = mailers.mailbox(address("a")).unwrap();
+    let (mut first, mut second) = (pin!(submit(&mailers, "a")), pin!(submit(&mailers, "a")));
+    tokio::select! {
+        biased;
+        _ = &mut first => unreachable!("it has only begun"),
+        () = until(|| a.pool_status().in_use == 1) => {}
+    }
+    let other = in_background(&mailers, "b");
+    until(|| mailers.status().waiting == 1).await;
+    assert!(for_polls(1, second.as_mut()).await.is_none());
+    assert_eq!(a.pool_status().waiting, 1);
+    soon(first).await.unwrap();
+    settle().await;
+    assert_eq!(mailers.status().waiting, 1, "it is kept for the second, which nobody polls");
+    manual.advance(Duration::from_secs(1));
+    soon(other).await.unwrap().unwrap();
+    soon(second).await.unwrap();
+    assert_eq!(senders(&tenant), [address("a"), address("b"), address("a")]);
+}
+
+#[tokio::test]
 async fn an_idle_connection_of_another_mailbox_makes_room_at_once() {
     let Setup { tenant, manual, mailers } = start(2, SendingLimits::new()).await;
     submit(&mailers, "a").await.unwrap();

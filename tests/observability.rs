@@ -22,9 +22,9 @@ use smtp_oauth::testing::{
 };
 use smtp_oauth::token::store::{StoreFuture, StoreLock, StoredTokens};
 use smtp_oauth::{
-    Authentication, ConnectionReuse, Disposition, ErrorKind, MailServerConfig, Mailer, MailerBuilder, Phase,
-    ReserveFuture, RetryPolicy, SendingLimits, ServerBuilder, SharedLimits, SharedLimitsError, TokenError,
-    TokenErrorKind, TokenProvider, TokenRequest, TokenStore,
+    Authentication, ConnectionReuse, Disposition, ErrorKind, MailServerConfig, Mailer, MailerBuilder,
+    Mailers, Phase, ReserveFuture, RetryPolicy, SendingLimits, ServerBuilder, SharedLimits,
+    SharedLimitsError, TokenError, TokenErrorKind, TokenProvider, TokenRequest, TokenStore,
 };
 use support::{ACCOUNT, HOUR, PASSWORD, envelope, issuing, message, settings};
 use tracing::Level;
@@ -631,6 +631,48 @@ fn durations_are_those_of_the_clock() {
             _ => None,
         });
         assert_eq!(took, Some(3600.0));
+    });
+}
+
+#[test]
+fn mailboxes_that_wait_for_the_cap_are_seen_to_wait() {
+    watched(|Watch { collector, metrics }| async move {
+        let manual = ManualClock::new();
+        let tenant = FakeMicrosoft365::start_with_clock(manual.clock()).await;
+        tenant.grant_access("a@contoso.com");
+        let app = tenant.entra().app().build().unwrap();
+        let mailers = Mailers::builder(tenant.server().build().unwrap())
+            .authentication(Authentication::oauth(app.client_credentials()))
+            .max_connections_total(NonZeroU32::MIN)
+            .clock(manual.clock())
+            .build()
+            .unwrap();
+        let (first, second) =
+            (mailers.mailbox(tenant.account()).unwrap(), mailers.mailbox("a@contoso.com").unwrap());
+        tenant.exchange().inject(At::Body, Fault::Silence);
+        let moving = async {
+            tenant.exchange().wait_for_silence().await;
+            while mailers.status().waiting == 0 {
+                tokio::task::yield_now().await;
+            }
+            manual.advance(Duration::from_secs(60));
+            tenant.exchange().close_connections(None).await;
+        };
+        let (lost, sent, ()) =
+            tokio::join!(submit(&first, &[RECIPIENT]), submit(&second, &[RECIPIENT]), moving);
+        assert_eq!((lost.unwrap_err().kind(), sent.unwrap().accepted().len()), (ErrorKind::Indeterminate, 1));
+        let snapshot = metrics.snapshot().into_vec();
+        let waits = snapshot.into_iter().find_map(|(key, _, _, value)| match value {
+            DebugValue::Histogram(values) if key.key().name() == "smtp_oauth_queue_wait_seconds" => {
+                Some(values)
+            }
+            _ => None,
+        });
+        let waits = waits.unwrap();
+        assert!(waits.iter().any(|wait| **wait == 60.0), "{waits:?}");
+        let parents =
+            collector.spans().into_iter().filter(|span| span.name == "turn").map(|span| span.parent);
+        assert_eq!(parents.collect::<Vec<_>>(), [Some("submission"), Some("submission"), Some("checkout")]);
     });
 }
 

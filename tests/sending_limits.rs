@@ -261,3 +261,20 @@ async fn close_lets_nobody_wait_for_a_turn_any_more() {
     assert_eq!(submit(&mailer, 2).await.unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(server.message_count(), 1);
 }
+
+#[tokio::test]
+async fn an_outage_does_not_use_up_the_day() {
+    let limits = SendingLimits::new()
+        .with_recipients_per_day(NonZeroU32::new(10))
+        .with_when_reached(WhenReached::Fail);
+    let Setup { server, mailer, .. } = start(limits, HOUR).await;
+    server.inject(
+        FaultPoint::Greeting,
+        Fault::ReplyThenClose("421 4.3.2 Service not available".into()).always(),
+    );
+    for number in 0..12 {
+        assert_eq!(submit(&mailer, number).await.unwrap_err().kind(), ErrorKind::ServerUnavailable);
+    }
+    server.clear_faults();
+    submit(&mailer, 12).await.unwrap();
+}

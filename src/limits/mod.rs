@@ -59,15 +59,28 @@ struct Shared {
 /// The server counts a message somewhere between its first octet and its verdict. Its minute therefore begins only when
 /// the ticket is dropped: until then it is among those of the current minute.
 #[derive(Debug)]
-pub(crate) struct Ticket<'a>(&'a Limiter);
+pub(crate) struct Ticket<'a> {
+    limiter: &'a Limiter,
+    recipients: u32,
+    since: Moment,
+}
+
+impl Ticket<'_> {
+    /// No recipient was named to the server: none counts, or an outage would use up the day.
+    pub(crate) fn spare_recipients(self) {
+        if let Some(window) = &mut self.limiter.state().recipients {
+            window.take_back(self.recipients, self.since);
+        }
+    }
+}
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        let now = self.0.clock.moment();
-        if let Some(messages) = &mut self.0.state().messages {
+        let now = self.limiter.clock.moment();
+        if let Some(messages) = &mut self.limiter.state().messages {
             messages.end(now);
         }
-        self.0.over.notify_one();
+        self.limiter.over.notify_one();
     }
 }
 
@@ -135,7 +148,7 @@ impl Limiter {
                     let Some(pause) = self.reserve(recipients, deadline).await else {
                         self.state().count(recipients, now);
                         wait.end(&self.clock);
-                        return Ok(Ticket(self));
+                        return Ok(Ticket { limiter: self, recipients, since: now });
                     };
                     let at = now.after(pause);
                     if at > deadline || self.limits.when_reached() == WhenReached::Fail {
@@ -335,6 +348,16 @@ impl Window {
     fn end(&mut self, now: Moment) {
         self.open = self.open.saturating_sub(1);
         self.add(1, now);
+    }
+
+    /// Uncounts what was added at `then`.
+    fn take_back(&mut self, count: u32, then: Moment) {
+        if let Some(entry) = self.entries.iter_mut().rev().find(|entry| entry.since <= then) {
+            let count = count.min(entry.count);
+            entry.count -= count;
+            self.total = self.total.saturating_sub(count);
+            self.entries.retain(|entry| entry.count > 0);
+        }
     }
 
     fn add(&mut self, count: u32, now: Moment) {

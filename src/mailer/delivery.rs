@@ -90,14 +90,18 @@ impl Inner {
         loop {
             let ticket = self.pool.unless_closed(self.limiter.admit(recipients, deadline)).await??;
             let outcome = self.attempt(order, deadline).await;
-            drop(ticket);
             let error = match outcome {
                 Ok(delivery) => {
+                    drop(ticket);
                     self.limiter.accepted();
                     return Ok(delivery);
                 }
                 Err(error) => error,
             };
+            match error.phase() < Phase::Mail {
+                true => ticket.spare_recipients(),
+                false => drop(ticket),
+            }
             if error.cause().is_some_and(ReplyCause::throttles) {
                 self.limiter.slow_down();
             }

@@ -38,7 +38,8 @@ const TIDYING: Duration = Duration::from_secs(60);
 /// asked for. One token is cached for all. Each mailbox has its own sending limits and at most
 /// [`max_connections`](crate::ServerBuilder::max_connections) connections, and there is a cap over all of them
 /// ([`max_connections_total`](MailersBuilder::max_connections_total)): when it is reached, connections of other mailboxes
-/// that are idle make room, and mailboxes take turns in the order in which they came.
+/// that are idle make room, and mailboxes take turns in the order in which they came: one that has more to send goes on
+/// over the same connection for five seconds.
 ///
 /// A mailbox that is not used costs nothing: its connections are closed when their idle time is over
 /// ([`ConnectionReuse`](crate::ConnectionReuse)), and within a minute nothing is left but its count, while that matters for

@@ -7,7 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
 use super::places::Place;
-use super::{Pool, Shared};
+use super::{Pool, RESERVED, Shared};
 use crate::clock::{Clock, Moment};
 use crate::observe::connection::{Close, Tally};
 use crate::smtp::connection::Connection;
@@ -28,6 +28,8 @@ pub(super) struct Parked {
     pub(super) since: Moment,
     pub(super) opened: Moment,
     pub(super) messages: u32,
+    /// Its mailbox is about to use it, and gets it only for that: another waits for its place.
+    pub(super) reserved: bool,
     pub(super) place: Place,
 }
 
@@ -116,7 +118,8 @@ impl Pool {
     /// Finds when an idle connection must not be used any more.
     fn ends(&self, parked: &Parked) -> Moment {
         let reuse = self.0.endpoint.config.reuse();
-        parked.since.after(reuse.idle()).min(parked.opened.after(reuse.age()))
+        let idle = if parked.reserved { reuse.idle().min(RESERVED) } else { reuse.idle() };
+        parked.since.after(idle).min(parked.opened.after(reuse.age()))
     }
 
     /// Says why a connection must not be used any more.
@@ -124,6 +127,9 @@ impl Pool {
         let reuse = self.0.endpoint.config.reuse();
         if now.since(parked.since) >= reuse.idle() {
             return Some(Close::Idle);
+        }
+        if parked.reserved && now.since(parked.since) >= RESERVED {
+            return Some(Close::Replaced);
         }
         if now.since(parked.opened) >= reuse.age() {
             return Some(Close::Age);

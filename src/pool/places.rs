@@ -13,7 +13,7 @@ use super::idle::Parked;
 use super::{DOUBTFUL, Pool, Shared, Waiting};
 use crate::clock::Moment;
 use crate::error::Error;
-use crate::observe::connection::Close;
+use crate::observe::connection::{Close, Turn};
 use crate::smtp::Phase;
 
 /// The places of one mailer or of all mailboxes of one registration; clones share them.
@@ -64,11 +64,24 @@ pub(super) enum Grant {
     Connection(Box<Parked>),
 }
 
+/// How far a mailbox may go on using its connection while others wait for its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// It has had its turn.
+    Spent,
+    /// Before those who came earlier.
+    Young,
+    /// The same, and somebody who waits for the right to use one of the mailbox's connections takes it next.
+    Wanted,
+}
+
 /// What is to become of a connection that has come free.
 #[derive(Debug)]
 pub(super) enum Release {
     /// Nobody waits: it may be idle.
     Idle,
+    /// Another mailbox needs its place, but the same one is about to use it: it may be idle for a moment.
+    Reserve,
     /// Somebody of the same mailbox waits for it.
     HandOver(oneshot::Sender<Grant>),
     /// Another mailbox needs its place.
@@ -140,22 +153,22 @@ impl Places {
         let _ = pools.into_iter().find(|(_, pool)| pool.evict());
     }
 
-    /// Decides about a connection of `pool` that has come free; one that was opened not long ago is `young`.
+    /// Decides about a connection of `pool` that has come free.
     ///
     /// Called while the pool's idle connections are locked, so that whoever joins the line later finds this one there.
-    pub(super) fn release(&self, pool: PoolNumber, shared: &Arc<Shared>, young: bool) -> Release {
+    pub(super) fn release(&self, pool: PoolNumber, shared: &Arc<Shared>, claim: Claim) -> Release {
         let mut state = self.state();
         let own = state.queue.iter().position(|waiter| waiter.pool == pool);
         let is_short = state.is_short();
-        let own = own.filter(|at| *at == 0 || young || !is_short);
+        let own = own.filter(|at| *at == 0 || claim != Claim::Spent || !is_short);
         if let Some(waiter) = own.and_then(|at| state.queue.remove(at)) {
             return Release::HandOver(waiter.sender);
         }
-        if is_short {
+        if is_short && claim != Claim::Wanted {
             return Release::Retire;
         }
         state.idle.entry(pool).or_insert_with(|| Arc::downgrade(shared));
-        Release::Idle
+        if is_short { Release::Reserve } else { Release::Idle }
     }
 
     /// The pool has no idle connection any more.
@@ -221,7 +234,11 @@ impl Queued {
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        self.places.state().queue.retain(|waiter| waiter.number != self.number);
+        let mut state = self.places.state();
+        // In the order of their numbers: thousands may be dropped at once.
+        if let Ok(at) = state.queue.binary_search_by_key(&self.number, |waiter| waiter.number) {
+            state.queue.remove(at);
+        }
     }
 }
 
@@ -239,11 +256,13 @@ impl Pool {
         }
         places.make_room();
         let _waiting = Waiting::count(&self.0.placeless);
-        let granted = endpoint.clock.until(deadline, queued.granted());
-        match self.unless_closed(granted).await? {
+        let turn = Turn::begin(&endpoint.clock, &endpoint.server);
+        let granted = turn.run(self.unless_closed(endpoint.clock.until(deadline, queued.granted()))).await;
+        let granted = granted.and_then(|granted| match granted {
             Ok(grant) if endpoint.clock.moment() < deadline => Ok(grant),
             Ok(_) | Err(_) => Err(self.overdue(Phase::Preparation)),
-        }
+        });
+        turn.end(granted, |error| error.kind().name())
     }
 
     /// Makes an idle connection ready for a message; gives its place back if the server has closed it.

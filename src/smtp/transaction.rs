@@ -265,7 +265,7 @@ impl Connection {
                 let span = phase(Phase::Body.name());
                 span.note(span.run(writing).await, Undelivered::name)?;
             }
-            None => self.write_pieces(content.plain(), head.into_bytes()).await?,
+            None => self.write_pieces(content.plain(), head.as_bytes()).await?,
         }
         self.final_reply().await
     }
@@ -293,18 +293,16 @@ impl Connection {
     /// Sends the message after a `354` and returns the verdict.
     async fn message(&mut self, content: &Content<'_>) -> Result<Reply, Undelivered> {
         self.owe(1);
-        self.write_pieces(content.dotted(), Vec::new()).await?;
+        self.write_pieces(content.dotted(), &[]).await?;
         self.final_reply().await
     }
 
-    /// Writes a message behind `piece` in pieces of bounded size.
-    async fn write_pieces(
-        &mut self,
-        mut encoder: Encoder<'_>,
-        mut piece: Vec<u8>,
-    ) -> Result<(), Undelivered> {
+    /// Writes a message behind `head` in pieces of bounded size.
+    async fn write_pieces(&mut self, mut encoder: Encoder<'_>, head: &[u8]) -> Result<(), Undelivered> {
         let stall = self.endpoint.config.timeouts().body_progress();
         let writing = async {
+            let mut piece = Vec::with_capacity(head.len() + encoder.room_for(PIECE));
+            piece.extend_from_slice(head);
             loop {
                 let more = encoder.fill(&mut piece, PIECE);
                 self.write_or_last_words(Phase::Body, &piece, stall).await?;

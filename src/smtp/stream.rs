@@ -20,6 +20,8 @@ use super::reply::Reply;
 const LONGEST_LINE: usize = 2048;
 const MOST_LINES: usize = 128;
 const MOST_BYTES: usize = 64 * 1024;
+/// What is read at a time; a reply seldom has more than a few hundred octets.
+const READ: usize = 4096;
 /// What lettre is given for the text of every line. It needs the code, and in an EHLO reply any one word; its feature
 /// `tracing` would log the text, and that may be an echo of a secret. Our copy is whole.
 const TEXT_FOR_LETTRE: &str = "-";
@@ -41,6 +43,8 @@ struct Shared {
 struct Inner {
     /// `None` while a TLS handshake has it, and for ever if that fails.
     transport: Option<Box<dyn Transport>>,
+    /// Where the transport puts what it reads; kept, because making one zeroes it.
+    chunk: Box<[u8]>,
     incoming: Vec<u8>,
     /// What of `incoming` has been handed over.
     taken: usize,
@@ -73,6 +77,7 @@ impl GuardedStream {
     pub(crate) fn new(transport: Box<dyn Transport>, peer: SocketAddr) -> Self {
         let inner = Inner {
             transport: Some(transport),
+            chunk: vec![0; READ].into_boxed_slice(),
             incoming: Vec::new(),
             taken: 0,
             outgoing: Vec::new(),
@@ -162,18 +167,11 @@ impl Inner {
         self.incoming.len() - self.taken + self.outgoing.len() + self.collecting.bytes
     }
 
-    fn transport(&mut self) -> io::Result<Pin<&mut dyn Transport>> {
-        match &mut self.transport {
-            Some(transport) => Ok(Pin::new(&mut **transport)),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
-    }
-
     fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let written = self.transport()?.poll_write(context, bytes)?;
+        let written = pinned(&mut self.transport)?.poll_write(context, bytes)?;
         if written.is_ready() {
             return written.map(Ok);
         }
@@ -191,7 +189,7 @@ impl Inner {
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.ended {
             true => Poll::Ready(Ok(())),
-            false => self.transport()?.poll_flush(context),
+            false => pinned(&mut self.transport)?.poll_flush(context),
         }
     }
 
@@ -200,9 +198,8 @@ impl Inner {
         if self.ended {
             return Poll::Ready(Ok(()));
         }
-        let mut chunk = [0; 4096];
-        let mut buffer = ReadBuf::new(&mut chunk);
-        ready!(self.transport()?.poll_read(context, &mut buffer))?;
+        let mut buffer = ReadBuf::new(&mut self.chunk);
+        ready!(pinned(&mut self.transport)?.poll_read(context, &mut buffer))?;
         self.ended = buffer.filled().is_empty();
         self.incoming.extend_from_slice(buffer.filled());
         Poll::Ready(Ok(()))
@@ -237,6 +234,13 @@ impl Inner {
         }
         self.last = Some(Reply::new(code, lines));
         self.replies = self.replies.saturating_add(1);
+    }
+}
+
+fn pinned(transport: &mut Option<Box<dyn Transport>>) -> io::Result<Pin<&mut dyn Transport>> {
+    match transport {
+        Some(transport) => Ok(Pin::new(&mut **transport)),
+        None => Err(io::ErrorKind::NotConnected.into()),
     }
 }
 
@@ -466,7 +470,7 @@ mod tests {
                 assert!(pending.await, "{said}");
             }
             let read = stream.inner().incoming.len();
-            assert!((said.min(MOST_BYTES)..MOST_BYTES + 4096).contains(&read), "{read} of {said}");
+            assert!((said.min(MOST_BYTES)..MOST_BYTES + READ).contains(&read), "{read} of {said}");
         }
     }
 

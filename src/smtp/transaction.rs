@@ -160,7 +160,7 @@ impl Connection {
         }
         let replies = match self.capabilities.pipelining {
             true => {
-                let envelope = self.envelope_in_one_flight(&commands, chunks || asks_first);
+                let envelope = self.envelope_in_one_flight(commands, chunks || asks_first);
                 let span = phase(Phase::Mail.name());
                 span.note(span.run(envelope).await, Undelivered::name)?
             }
@@ -205,9 +205,9 @@ impl Connection {
         content: &Content<'_>,
     ) -> Result<Delivery, Undelivered> {
         let timeouts = *self.endpoint.config.timeouts();
-        let mut group = commands.joined();
+        let Commands { mut group, recipients } = commands;
         group.extend_from_slice(format!("BDAT {} LAST\r\n", content.wire_size()).as_bytes());
-        self.owe(commands.recipients.len() + 2);
+        self.owe(recipients + 2);
         let verbatim = content.verbatim();
         let separate = verbatim.filter(|body| group.len() + body.len() > ONE_RECORD);
         match (separate, verbatim) {
@@ -222,7 +222,7 @@ impl Connection {
         }
         // From here on the server may have the whole message, until a reply says that it has no use for it.
         self.flush_and_listen(Phase::FinalReply, timeouts.body_progress()).await?;
-        let replies = match self.envelope_replies(&commands, timeouts.envelope()).await {
+        let replies = match self.envelope_replies(recipients, timeouts.envelope()).await {
             Ok(replies) => replies,
             // A refusal of everybody is certain, whatever happened to the connection then.
             Err(undelivered) if matches!(undelivered.failure.cause, Cause::Refused(_)) => {

@@ -22,9 +22,9 @@ const MOST_LINES: usize = 128;
 const MOST_BYTES: usize = 64 * 1024;
 /// What is read at a time; a reply seldom has more than a few hundred octets.
 const READ: usize = 4096;
-/// What lettre is given for the text of every line. It needs the code, and in an EHLO reply any one word; its feature
-/// `tracing` would log the text, and that may be an echo of a secret. Our copy is whole.
-const TEXT_FOR_LETTRE: &str = "-";
+/// What lettre is given for the text and the end of every line. It needs the code, and in an EHLO reply any one word; its
+/// feature `tracing` would log the text, and that may be an echo of a secret. Our copy is whole.
+const TEXT_FOR_LETTRE: &[u8] = b"-\r\n";
 
 /// What carries the bytes: a TCP socket, or TLS on one.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -254,8 +254,8 @@ impl Collector {
     /// Takes one line into the copy and writes it for lettre.
     fn add(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<Completed, ReplyFault> {
         let line = line.strip_suffix(b"\r\n").ok_or(ReplyFault::Malformed)?;
-        let (code, rest) = line.split_at_checked(3).ok_or(ReplyFault::Malformed)?;
-        let code = std::str::from_utf8(code)
+        let (digits, rest) = line.split_at_checked(3).ok_or(ReplyFault::Malformed)?;
+        let code = std::str::from_utf8(digits)
             .ok()
             .filter(|code| code.bytes().all(|byte| byte.is_ascii_digit()))
             .and_then(|code| code.parse().ok())
@@ -279,8 +279,11 @@ impl Collector {
         if self.bytes > MOST_BYTES {
             return Err(ReplyFault::TooManyBytes);
         }
-        let separator = if more == Completed::Reply { ' ' } else { '-' };
-        out.extend_from_slice(format!("{code:03}{separator}{TEXT_FOR_LETTRE}\r\n").as_bytes());
+        out.extend_from_slice(digits);
+        out.extend_from_slice(if more == Completed::Reply { b" " } else { b"-" });
+        out.extend_from_slice(TEXT_FOR_LETTRE);
+        // Most replies have one line, and a vector makes room for four.
+        self.lines.reserve_exact(usize::from(self.lines.is_empty()));
         self.lines.push(printable(text));
         Ok(more)
     }
@@ -289,10 +292,12 @@ impl Collector {
 /// Replaces what a terminal or a log should not be given.
 fn printable(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
-    text.trim_end()
-        .chars()
-        .map(|c| if c.is_control() || c == char::REPLACEMENT_CHARACTER { '?' } else { c })
-        .collect()
+    let text = text.trim_end();
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
+    let shown = |c: char| if c.is_control() || c == char::REPLACEMENT_CHARACTER { '?' } else { c };
+    text.chars().map(shown).collect()
 }
 
 impl AsyncRead for GuardedStream {

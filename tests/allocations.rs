@@ -112,12 +112,12 @@ fn a_message_of_25_mib_is_not_copied() {
     }
 }
 
-/// rustls makes a buffer for each record, up to its limit of 64 KiB at once.
+/// rustls makes a buffer for each record, up to its limit of 64 KiB and one more; how many, depends on how fast they go out.
 #[test]
 fn a_message_of_25_mib_is_encrypted_in_small_buffers() {
     for chunking in [Chunking::Auto, Chunking::Off] {
         let (_, at_once) = large(chunking, Tls::StartTls);
-        assert!(at_once <= 82 * KIB as u64, "{at_once} octets at once by {chunking:?}");
+        assert!(at_once <= 88 * KIB as u64, "{at_once} octets at once by {chunking:?}");
     }
 }
 

@@ -19,6 +19,8 @@ from sink import HERE, PROGRAMS, build, save, sink
 
 LAST = HERE / "callgrind.json"
 FEW, MORE = 50, 250
+# Gathers randomness when the process starts, by as many rounds as chance wants.
+CHANCE = "jitterentropy"
 OCTETS = 2048
 # What may be blamed on nothing: a hash table that grows, a reply that came in two pieces.
 GROWTH = 1.02
@@ -71,7 +73,7 @@ def read(text):
         elif line[:1] in "+-*0123456789" and " " in line:
             if inclusive:
                 inclusive = False  # What the called function cost is counted there.
-            else:
+            elif CHANCE not in file:
                 instructions[place(file, obj)] += int(line.split()[1])
     return instructions, calls
 

@@ -69,7 +69,8 @@ struct Shared {
 /// A connection in use, and the right to use one.
 #[derive(Debug)]
 pub(crate) struct Checkout {
-    pub(crate) connection: Connection,
+    /// Boxed, because it changes hands many times for each message.
+    pub(crate) connection: Box<Connection>,
     pub(crate) origin: Origin,
     tally: Tally,
     opened: Moment,
@@ -217,7 +218,8 @@ impl Pool {
                 Err(place) => place,
             },
         };
-        self.open_checkout(permit, place, deadline).await
+        // Boxed, because the state of opening one is large and would be moved for each message that needs none.
+        Box::pin(self.open_checkout(permit, place, deadline)).await
     }
 
     /// Opens a new connection, whatever is idle.
@@ -250,6 +252,7 @@ impl Pool {
             observe::connection::open_failed(server, error.kind().name());
         })?;
         let (tally, opened) = (Tally::opened(server), clock.moment());
+        let connection = Box::new(connection);
         Ok(Checkout { connection, origin: Origin::Opened, tally, opened, messages: 0, place, permit })
     }
 

@@ -80,17 +80,17 @@ fn assert_allocates(chunking: Chunking, recipients: usize, most: (u64, u64)) {
 
 #[test]
 fn a_warm_message_by_bdat_takes_few_allocations() {
-    assert_allocates(Chunking::Auto, 1, (52, 16_500));
+    assert_allocates(Chunking::Auto, 1, (45, 10_900));
 }
 
 #[test]
 fn a_warm_message_by_data_takes_few_allocations() {
-    assert_allocates(Chunking::Off, 1, (68, 20_800));
+    assert_allocates(Chunking::Off, 1, (52, 11_400));
 }
 
 #[test]
 fn a_hundred_recipients_take_few_allocations_each() {
-    assert_allocates(Chunking::Auto, 100, (1560, 119_500));
+    assert_allocates(Chunking::Auto, 100, (750, 86_000));
 }
 
 /// Sends 25 MiB and returns the octets that were allocated meanwhile, in all and at once.
@@ -106,18 +106,18 @@ fn large(chunking: Chunking, tls: Tls) -> (u64, u64) {
 
 #[test]
 fn a_message_of_25_mib_is_not_copied() {
-    for (chunking, most) in [(Chunking::Auto, 12 * KIB as u64), (Chunking::Off, 103 * KIB as u64)] {
+    for (chunking, most) in [(Chunking::Auto, 7 * KIB as u64), (Chunking::Off, 40 * KIB as u64)] {
         let (in_all, _) = large(chunking, Tls::LoopbackPlaintext);
         assert!(in_all <= most, "{in_all} octets by {chunking:?}, more than {most}");
     }
 }
 
-/// rustls makes a buffer for each record, up to its limit of 64 KiB at once.
+/// rustls makes a buffer for each record, up to its limit of 64 KiB and one more; how many, depends on how fast they go out.
 #[test]
 fn a_message_of_25_mib_is_encrypted_in_small_buffers() {
     for chunking in [Chunking::Auto, Chunking::Off] {
         let (_, at_once) = large(chunking, Tls::StartTls);
-        assert!(at_once <= 84 * KIB as u64, "{at_once} octets at once by {chunking:?}");
+        assert!(at_once <= 88 * KIB as u64, "{at_once} octets at once by {chunking:?}");
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Idle {
 
 #[derive(Debug)]
 pub(super) struct Parked {
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
     pub(super) tally: Tally,
     pub(super) since: Moment,
     pub(super) opened: Moment,
@@ -91,6 +91,9 @@ impl Pool {
 
     /// Closes what must not be used any more.
     fn retire_expired(&self, idle: &mut Idle, now: Moment) {
+        if idle.parked.iter().all(|parked| self.overstay(parked, now).is_none()) {
+            return;
+        }
         let (kept, expired) = std::mem::take(&mut idle.parked)
             .into_iter()
             .partition::<Vec<_>, _>(|parked| self.overstay(parked, now).is_none());

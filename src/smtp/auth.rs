@@ -132,8 +132,9 @@ fn without_echo(
     // that a reply made to be searched slowly is not.
     let runs: HashSet<&[u8]> =
         lines.chain([secret.as_bytes()]).flat_map(|text| text.windows(SHORTEST_ECHO)).collect();
-    let is_secret =
-        |word: &str| word != username && word.as_bytes().windows(SHORTEST_ECHO).any(|run| runs.contains(run));
+    let is_secret = |word: &[u8]| {
+        word != username.as_bytes() && word.windows(SHORTEST_ECHO).any(|run| runs.contains(run))
+    };
     reply.redact(secret, is_secret);
     if let Some(challenge) = challenge {
         reply::redact(challenge, secret, &is_secret);

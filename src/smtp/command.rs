@@ -59,11 +59,12 @@ impl<'a> Parameters<'a> {
 /// Returns an address as it goes on the wire: a domain outside ASCII in its ASCII form (RFC 5890) where that is enough.
 fn path(address: &Address) -> Cow<'_, str> {
     let whole: &str = address.as_ref();
+    if whole.is_ascii() || !address.user().is_ascii() {
+        return Cow::Borrowed(whole);
+    }
     match idna::domain_to_ascii(address.domain()) {
-        Ok(domain) if !whole.is_ascii() && address.user().is_ascii() => {
-            Cow::Owned(format!("{}@{domain}", address.user()))
-        }
-        _ => Cow::Borrowed(whole),
+        Ok(domain) => Cow::Owned(format!("{}@{domain}", address.user())),
+        Err(_) => Cow::Borrowed(whole),
     }
 }
 
@@ -118,28 +119,26 @@ pub(crate) fn mail(
     if let Some(dsn) = dsn {
         line.push_str(&dsn.mail_parameters());
     }
-    push_line(out, &line)
+    push_line(out, &[&line])
 }
 
 /// Appends a RCPT command (RFC 5321 §4.1.1.3).
 pub(crate) fn rcpt(out: &mut Vec<u8>, to: &Address, parameters: &Parameters<'_>) -> Result<(), Cause> {
     check(to)?;
     let notify = parameters.dsn.map(Dsn::rcpt_parameters).unwrap_or_default();
-    push_line(out, &format!("RCPT TO:<{}>{notify}", path(to)))
+    push_line(out, &["RCPT TO:<", &path(to), ">", &notify])
 }
 
-/// Appends a command line, unless it could end early or is too long.
-pub(crate) fn push_line(out: &mut Vec<u8>, line: &str) -> Result<(), Cause> {
-    if line.len() + 2 > LONGEST_LINE {
-        return Err(Cause::Unsendable(format!(
-            "an address of {} octets is too long for a command",
-            line.len()
-        )));
+/// Appends a command line, given in parts, unless it could end early or is too long.
+pub(crate) fn push_line(out: &mut Vec<u8>, parts: &[&str]) -> Result<(), Cause> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    if length + 2 > LONGEST_LINE {
+        return Err(Cause::Unsendable(format!("an address of {length} octets is too long for a command")));
     }
-    if line.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
+    if parts.iter().any(|part| part.bytes().any(|byte| byte < 0x20 || byte == 0x7f)) {
         return Err(Cause::Unsendable("an address holds a control character".to_owned()));
     }
-    out.extend_from_slice(line.as_bytes());
+    parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
     out.extend_from_slice(b"\r\n");
     Ok(())
 }

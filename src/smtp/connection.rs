@@ -237,7 +237,7 @@ impl Connection {
         // RFC 3207 §4.2: what the server said before TLS does not count.
         self.capabilities = Capabilities::default();
         let mut hello = Vec::new();
-        command::push_line(&mut hello, &format!("EHLO {}", self.endpoint.config.hello_name()))
+        command::push_line(&mut hello, &["EHLO ", self.endpoint.config.hello_name()])
             .map_err(|cause| Failure::new(Phase::Ehlo, cause))?;
         let reply = self.command(Phase::Ehlo, &hello, self.endpoint.config.timeouts().ehlo()).await?;
         if reply.code() != 250 {

@@ -5,6 +5,9 @@
 
 use memchr::{memchr2, memmem};
 
+/// What a piece may have beyond the room given: a few dots, a line end that is not parted, and the end of the message.
+const SLACK: usize = 64;
+
 /// A message and what one look at it has shown.
 #[derive(Clone, Copy)]
 pub(crate) struct Content<'a> {
@@ -82,6 +85,12 @@ pub(crate) struct Encoder<'a> {
 impl<'a> Encoder<'a> {
     fn new(content: &Content<'a>, dots: Dots) -> Self {
         Self { rest: content.bytes, clean: content.clean, dots, at_line_start: true, finished: false }
+    }
+
+    /// Says for how many octets a buffer needs room that [`fill`](Self::fill) is to fill with up to about `room`. A
+    /// message of fewer octets that has many dots or bare line ends to change needs more.
+    pub(crate) fn room_for(&self, room: usize) -> usize {
+        self.rest.len().min(room) + SLACK
     }
 
     /// Appends up to about `room` octets to `out`; returns whether there is more.

@@ -10,19 +10,17 @@ use super::phase::Phase;
 use super::reply::Reply;
 use super::transaction::{Order, RecipientPolicy, Undelivered};
 
-/// The commands of an envelope, each with its CRLF.
+/// The commands of an envelope, each with its CRLF, one behind the other.
 pub(super) struct Commands {
-    pub(super) mail: Vec<u8>,
-    pub(super) recipients: Vec<Vec<u8>>,
+    pub(super) group: Vec<u8>,
+    pub(super) recipients: usize,
 }
 
 impl Commands {
-    pub(super) fn joined(&self) -> Vec<u8> {
-        let length = self.mail.len() + self.recipients.iter().map(Vec::len).sum::<usize>();
-        let mut group = Vec::with_capacity(length + 32);
-        group.extend_from_slice(&self.mail);
-        self.recipients.iter().for_each(|line| group.extend_from_slice(line));
-        group
+    /// Returns MAIL and then each RCPT.
+    fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        // `push_line` lets no line end into a line.
+        self.group.split_inclusive(|byte| *byte == b'\n')
     }
 }
 
@@ -81,43 +79,36 @@ impl Connection {
     /// Writes the commands of the envelope; says why not, before anything is sent.
     pub(super) fn commands(&self, order: &Order<'_>) -> Result<Commands, Cause> {
         let parameters = Parameters::for_order(order, &self.capabilities)?;
-        let mut commands = Commands {
-            mail: Vec::with_capacity(128),
-            recipients: Vec::with_capacity(order.recipients.len()),
-        };
-        command::mail(&mut commands.mail, order.from, &parameters)?;
+        let paths =
+            order.from.into_iter().chain(order.recipients).map(|path| AsRef::<str>::as_ref(path).len());
+        let mut group =
+            Vec::with_capacity(128 + paths.map(|length| length + "RCPT TO:<>\r\n".len()).sum::<usize>());
+        command::mail(&mut group, order.from, &parameters)?;
         for to in order.recipients {
-            let mut line = Vec::with_capacity(64);
-            command::rcpt(&mut line, to, &parameters)?;
-            commands.recipients.push(line);
+            command::rcpt(&mut group, to, &parameters)?;
         }
-        Ok(commands)
+        Ok(Commands { group, recipients: order.recipients.len() })
     }
 
     pub(super) async fn envelope_in_one_flight(
         &mut self,
-        commands: &Commands,
+        commands: Commands,
         asks_first: bool,
     ) -> Result<EnvelopeReplies, Undelivered> {
         let timeouts = *self.endpoint.config.timeouts();
-        let mut group = commands.joined();
+        let Commands { mut group, recipients } = commands;
         if !asks_first {
             group.extend_from_slice(b"DATA\r\n");
         }
-        self.owe(commands.recipients.len() + if asks_first { 1 } else { 2 });
+        self.owe(recipients + if asks_first { 1 } else { 2 });
         self.send(Phase::Mail, &group, timeouts.envelope()).await?;
-        let mut replies = self.envelope_replies(commands, timeouts.envelope()).await?;
+        let mut replies = self.envelope_replies(recipients, timeouts.envelope()).await?;
         if !asks_first {
             match self.read(Phase::Data, timeouts.data()).await {
                 Ok(data) => replies.data = Some(data),
                 Err(failure) => {
-                    let EnvelopeReplies { mail, recipients, data: _ } = replies;
-                    return Err(Undelivered::cut_short(
-                        failure,
-                        &mail,
-                        recipients,
-                        commands.recipients.len(),
-                    ));
+                    let EnvelopeReplies { mail, recipients: answered, data: _ } = replies;
+                    return Err(Undelivered::cut_short(failure, &mail, answered, recipients));
                 }
             }
         }
@@ -127,21 +118,16 @@ impl Connection {
     /// Reads the replies to MAIL and to every RCPT of a group.
     pub(super) async fn envelope_replies(
         &mut self,
-        commands: &Commands,
+        asked: usize,
         limit: Duration,
     ) -> Result<EnvelopeReplies, Undelivered> {
         let mail = self.read(Phase::Mail, limit).await?;
-        let mut recipients = Vec::with_capacity(commands.recipients.len());
-        for _ in &commands.recipients {
+        let mut recipients = Vec::with_capacity(asked);
+        for _ in 0..asked {
             match self.read(Phase::Rcpt, limit).await {
                 Ok(reply) => recipients.push(reply),
                 Err(failure) => {
-                    return Err(Undelivered::cut_short(
-                        failure,
-                        &mail,
-                        recipients,
-                        commands.recipients.len(),
-                    ));
+                    return Err(Undelivered::cut_short(failure, &mail, recipients, asked));
                 }
             }
         }
@@ -153,12 +139,13 @@ impl Connection {
         commands: &Commands,
     ) -> Result<EnvelopeReplies, Undelivered> {
         let limit = self.endpoint.config.timeouts().envelope();
-        let mail = self.command(Phase::Mail, &commands.mail, limit).await?;
+        let mut lines = commands.lines();
+        let mail = self.command(Phase::Mail, lines.next().unwrap_or_default(), limit).await?;
         let mut replies = EnvelopeReplies { mail, recipients: Vec::new(), data: None };
         if !replies.mail.is_positive() {
             return Ok(replies);
         }
-        for line in &commands.recipients {
+        for line in lines {
             match self.command(Phase::Rcpt, line, limit).await {
                 Ok(reply) => replies.recipients.push(reply),
                 Err(failure) => return Err(Undelivered::from(failure).after_recipients(replies.recipients)),

@@ -18,7 +18,7 @@ impl Connection {
         let mut last = None;
         for (phase, line) in lines {
             let mut command = Vec::with_capacity(line.len() + 2);
-            command::push_line(&mut command, &line).map_err(|cause| Failure::new(phase, cause))?;
+            command::push_line(&mut command, &[&line]).map_err(|cause| Failure::new(phase, cause))?;
             let reply = self.command(phase, &command, limit).await?;
             if !reply.is_positive() {
                 self.reset().await;

@@ -77,20 +77,22 @@ impl Reply {
     /// Replaces what echoes one of `secrets`, whole or in a part of at least [`ECHO`] octets.
     pub(crate) fn redact_echoes(&mut self, secrets: &[Line]) {
         // Every fourth place is enough: a longer echo holds a whole run that begins at one of them.
-        let is_secret = |word: &str| {
-            let mut runs = word.as_bytes().windows(ECHO).step_by(4);
+        let is_secret = |word: &[u8]| {
+            let mut runs = word.windows(ECHO).step_by(4);
             runs.any(|run| secrets.iter().any(|secret| memmem::find(secret, run).is_some()))
         };
         for line in &mut self.lines {
             // A password is shorter than a run, and may hold what parts words.
-            let mut texts = secrets.iter().filter_map(|secret| std::str::from_utf8(secret).ok());
-            let whole = texts.find(|text| text.len() >= SHORTEST && line.contains(text));
+            let mut texts = secrets.iter().filter(|text| (SHORTEST..=line.len()).contains(&text.len()));
+            let whole = texts.find(|text| memmem::find(line.as_bytes(), text).is_some());
+            // Looked at as text only now: that takes a while for a token, and each reply comes by here.
+            let whole = whole.and_then(|text| std::str::from_utf8(text).ok());
             redact(line, whole.unwrap_or_default(), &is_secret);
         }
     }
 
     /// Replaces `secret` and what `is_secret` recognises among the words of the text.
-    pub(crate) fn redact(&mut self, secret: &str, is_secret: impl Fn(&str) -> bool) {
+    pub(crate) fn redact(&mut self, secret: &str, is_secret: impl Fn(&[u8]) -> bool) {
         for line in &mut self.lines {
             redact(line, secret, &is_secret);
         }
@@ -98,24 +100,26 @@ impl Reply {
 }
 
 /// Replaces `secret` and what `is_secret` recognises among the words of `text`.
-pub(super) fn redact(text: &mut String, secret: &str, is_secret: &impl Fn(&str) -> bool) {
+pub(super) fn redact(text: &mut String, secret: &str, is_secret: &impl Fn(&[u8]) -> bool) {
     if !secret.is_empty() && text.contains(secret) {
         *text = text.replace(secret, "[redacted]");
     }
-    if text.split(|c: char| !is_token_char(c)).any(is_secret) {
+    if text.as_bytes().split(|byte| !is_token_byte(*byte)).any(is_secret) {
         *text = redact_words(text, is_secret);
     }
 }
 
-fn is_token_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '-' | '_' | '.' | '~')
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-' | b'_' | b'.' | b'~')
 }
 
-fn redact_words(line: &str, is_secret: &impl Fn(&str) -> bool) -> String {
-    line.split_inclusive(|c: char| !is_token_char(c))
+fn redact_words(line: &str, is_secret: &impl Fn(&[u8]) -> bool) -> String {
+    // All of these are ASCII, so that no other character is taken apart.
+    let is_between = |c: char| !u8::try_from(c).is_ok_and(is_token_byte);
+    line.split_inclusive(is_between)
         .map(|piece| {
-            let word = piece.trim_end_matches(|c: char| !is_token_char(c));
-            match is_secret(word) {
+            let word = piece.trim_end_matches(is_between);
+            match is_secret(word.as_bytes()) {
                 true => piece.replacen(word, "[redacted]", 1),
                 false => piece.to_owned(),
             }
@@ -196,7 +200,7 @@ mod tests {
     fn an_echoed_secret_is_redacted_and_the_rest_kept() {
         let mut reply =
             Reply::new(500, vec!["5.3.3 Unrecognized command 'dXNlcj1ib3Nz' [SERVER]".to_owned()]);
-        reply.redact("", |word| word == "dXNlcj1ib3Nz");
+        reply.redact("", |word| word == b"dXNlcj1ib3Nz");
         assert_eq!(reply.text(), "5.3.3 Unrecognized command '[redacted]' [SERVER]");
     }
 }

@@ -20,9 +20,11 @@ use super::reply::Reply;
 const LONGEST_LINE: usize = 2048;
 const MOST_LINES: usize = 128;
 const MOST_BYTES: usize = 64 * 1024;
-/// What lettre is given for the text of every line. It needs the code, and in an EHLO reply any one word; its feature
-/// `tracing` would log the text, and that may be an echo of a secret. Our copy is whole.
-const TEXT_FOR_LETTRE: &str = "-";
+/// What is read at a time; a reply seldom has more than a few hundred octets.
+const READ: usize = 4096;
+/// What lettre is given for the text and the end of every line. It needs the code, and in an EHLO reply any one word; its
+/// feature `tracing` would log the text, and that may be an echo of a secret. Our copy is whole.
+const TEXT_FOR_LETTRE: &[u8] = b"-\r\n";
 
 /// What carries the bytes: a TCP socket, or TLS on one.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -41,6 +43,8 @@ struct Shared {
 struct Inner {
     /// `None` while a TLS handshake has it, and for ever if that fails.
     transport: Option<Box<dyn Transport>>,
+    /// Where the transport puts what it reads; kept, because making one zeroes it.
+    chunk: Box<[u8]>,
     incoming: Vec<u8>,
     /// What of `incoming` has been handed over.
     taken: usize,
@@ -73,6 +77,7 @@ impl GuardedStream {
     pub(crate) fn new(transport: Box<dyn Transport>, peer: SocketAddr) -> Self {
         let inner = Inner {
             transport: Some(transport),
+            chunk: vec![0; READ].into_boxed_slice(),
             incoming: Vec::new(),
             taken: 0,
             outgoing: Vec::new(),
@@ -162,18 +167,11 @@ impl Inner {
         self.incoming.len() - self.taken + self.outgoing.len() + self.collecting.bytes
     }
 
-    fn transport(&mut self) -> io::Result<Pin<&mut dyn Transport>> {
-        match &mut self.transport {
-            Some(transport) => Ok(Pin::new(&mut **transport)),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
-    }
-
     fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let written = self.transport()?.poll_write(context, bytes)?;
+        let written = pinned(&mut self.transport)?.poll_write(context, bytes)?;
         if written.is_ready() {
             return written.map(Ok);
         }
@@ -191,7 +189,7 @@ impl Inner {
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.ended {
             true => Poll::Ready(Ok(())),
-            false => self.transport()?.poll_flush(context),
+            false => pinned(&mut self.transport)?.poll_flush(context),
         }
     }
 
@@ -200,9 +198,8 @@ impl Inner {
         if self.ended {
             return Poll::Ready(Ok(()));
         }
-        let mut chunk = [0; 4096];
-        let mut buffer = ReadBuf::new(&mut chunk);
-        ready!(self.transport()?.poll_read(context, &mut buffer))?;
+        let mut buffer = ReadBuf::new(&mut self.chunk);
+        ready!(pinned(&mut self.transport)?.poll_read(context, &mut buffer))?;
         self.ended = buffer.filled().is_empty();
         self.incoming.extend_from_slice(buffer.filled());
         Poll::Ready(Ok(()))
@@ -240,6 +237,13 @@ impl Inner {
     }
 }
 
+fn pinned(transport: &mut Option<Box<dyn Transport>>) -> io::Result<Pin<&mut dyn Transport>> {
+    match transport {
+        Some(transport) => Ok(Pin::new(&mut **transport)),
+        None => Err(io::ErrorKind::NotConnected.into()),
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Completed {
     Line,
@@ -250,8 +254,8 @@ impl Collector {
     /// Takes one line into the copy and writes it for lettre.
     fn add(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<Completed, ReplyFault> {
         let line = line.strip_suffix(b"\r\n").ok_or(ReplyFault::Malformed)?;
-        let (code, rest) = line.split_at_checked(3).ok_or(ReplyFault::Malformed)?;
-        let code = std::str::from_utf8(code)
+        let (digits, rest) = line.split_at_checked(3).ok_or(ReplyFault::Malformed)?;
+        let code = std::str::from_utf8(digits)
             .ok()
             .filter(|code| code.bytes().all(|byte| byte.is_ascii_digit()))
             .and_then(|code| code.parse().ok())
@@ -275,8 +279,11 @@ impl Collector {
         if self.bytes > MOST_BYTES {
             return Err(ReplyFault::TooManyBytes);
         }
-        let separator = if more == Completed::Reply { ' ' } else { '-' };
-        out.extend_from_slice(format!("{code:03}{separator}{TEXT_FOR_LETTRE}\r\n").as_bytes());
+        out.extend_from_slice(digits);
+        out.extend_from_slice(if more == Completed::Reply { b" " } else { b"-" });
+        out.extend_from_slice(TEXT_FOR_LETTRE);
+        // Most replies have one line, and a vector makes room for four.
+        self.lines.reserve_exact(usize::from(self.lines.is_empty()));
         self.lines.push(printable(text));
         Ok(more)
     }
@@ -285,10 +292,12 @@ impl Collector {
 /// Replaces what a terminal or a log should not be given.
 fn printable(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
-    text.trim_end()
-        .chars()
-        .map(|c| if c.is_control() || c == char::REPLACEMENT_CHARACTER { '?' } else { c })
-        .collect()
+    let text = text.trim_end();
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
+    let shown = |c: char| if c.is_control() || c == char::REPLACEMENT_CHARACTER { '?' } else { c };
+    text.chars().map(shown).collect()
 }
 
 impl AsyncRead for GuardedStream {
@@ -466,7 +475,7 @@ mod tests {
                 assert!(pending.await, "{said}");
             }
             let read = stream.inner().incoming.len();
-            assert!((said.min(MOST_BYTES)..MOST_BYTES + 4096).contains(&read), "{read} of {said}");
+            assert!((said.min(MOST_BYTES)..MOST_BYTES + READ).contains(&read), "{read} of {said}");
         }
     }
 

@@ -161,7 +161,7 @@ impl Connection {
         }
         let replies = match self.capabilities.pipelining {
             true => {
-                let envelope = self.envelope_in_one_flight(&commands, chunks || asks_first);
+                let envelope = self.envelope_in_one_flight(commands, chunks || asks_first);
                 let span = phase(Phase::Mail.name());
                 span.note(span.run(envelope).await, Undelivered::name)?
             }
@@ -206,9 +206,9 @@ impl Connection {
         content: &Content<'_>,
     ) -> Result<Delivery, Undelivered> {
         let timeouts = *self.endpoint.config.timeouts();
-        let mut group = commands.joined();
+        let Commands { mut group, recipients } = commands;
         group.extend_from_slice(format!("BDAT {} LAST\r\n", content.wire_size()).as_bytes());
-        self.owe(commands.recipients.len() + 2);
+        self.owe(recipients + 2);
         let verbatim = content.verbatim();
         let separate = verbatim.filter(|body| group.len() + body.len() > ONE_RECORD);
         match (separate, verbatim) {
@@ -223,7 +223,7 @@ impl Connection {
         }
         // From here on the server may have the whole message, until a reply says that it has no use for it.
         self.flush_and_listen(Phase::FinalReply, timeouts.body_progress()).await?;
-        let replies = match self.envelope_replies(&commands, timeouts.envelope()).await {
+        let replies = match self.envelope_replies(recipients, timeouts.envelope()).await {
             Ok(replies) => replies,
             // A refusal of everybody is certain, whatever happened to the connection then.
             Err(undelivered) if matches!(undelivered.failure.cause, Cause::Refused(_)) => {
@@ -267,7 +267,7 @@ impl Connection {
                 let span = phase(Phase::Body.name());
                 span.note(span.run(writing).await, Undelivered::name)?;
             }
-            None => self.write_pieces(content.plain(), head.into_bytes()).await?,
+            None => self.write_pieces(content.plain(), head.as_bytes()).await?,
         }
         self.final_reply().await
     }
@@ -295,18 +295,16 @@ impl Connection {
     /// Sends the message after a `354` and returns the verdict.
     async fn message(&mut self, content: &Content<'_>) -> Result<Reply, Undelivered> {
         self.owe(1);
-        self.write_pieces(content.dotted(), Vec::new()).await?;
+        self.write_pieces(content.dotted(), &[]).await?;
         self.final_reply().await
     }
 
-    /// Writes a message behind `piece` in pieces of bounded size.
-    async fn write_pieces(
-        &mut self,
-        mut encoder: Encoder<'_>,
-        mut piece: Vec<u8>,
-    ) -> Result<(), Undelivered> {
+    /// Writes a message behind `head` in pieces of bounded size.
+    async fn write_pieces(&mut self, mut encoder: Encoder<'_>, head: &[u8]) -> Result<(), Undelivered> {
         let stall = self.endpoint.config.timeouts().body_progress();
         let writing = async {
+            let mut piece = Vec::with_capacity(head.len() + encoder.room_for(PIECE));
+            piece.extend_from_slice(head);
             loop {
                 let more = encoder.fill(&mut piece, PIECE);
                 self.hear_unasked(Phase::Body).await?;

@@ -40,6 +40,9 @@ pub enum OutboxError {
 
 pub type Result<T> = std::result::Result<T, OutboxError>;
 
+/// Sender, recipients, content, attempts and the time of arrival of a message that was claimed.
+type Taken = (String, String, Vec<u8>, i64, i64);
+
 /// The outbox in its database; cheap to clone.
 #[derive(Clone)]
 pub struct Outbox {
@@ -181,22 +184,7 @@ impl Outbox {
     /// `None` when it is somebody else's, not due, paused, or when this worker's lease is over.
     pub async fn claim(&self, id: &str, worker: &str) -> Result<Option<Claimed>> {
         let claim = Ulid::generate().to_string();
-        let row = sqlx::query_as(
-            "UPDATE outbox_messages SET state = $1, claim = $2, worker = $3, attempts = attempts + 1 \
-             WHERE id = $4 AND state = $5 AND due <= $6 \
-               AND EXISTS (SELECT 1 FROM outbox_workers WHERE id = $3 AND alive_until > $6) \
-               AND NOT EXISTS (SELECT 1 FROM outbox_queue WHERE paused IS NOT NULL OR hold_until > $6) \
-             RETURNING sender, recipients, content, attempts, created",
-        )
-        .bind(SENDING)
-        .bind(&claim)
-        .bind(worker)
-        .bind(id)
-        .bind(WAITING)
-        .bind(self.now())
-        .fetch_optional(&self.pool)
-        .await;
-        let row: Option<(String, String, Vec<u8>, i64, i64)> = match row {
+        let row = match self.take(id, &claim, worker).await {
             Ok(row) => row,
             Err(error) => {
                 // It may have been carried out all the same, and certainly nothing is sent.
@@ -210,6 +198,29 @@ impl Outbox {
             return Ok(None);
         };
         Ok(Some(Claimed { id: id.to_owned(), claim, envelope, content, attempts, created }))
+    }
+
+    async fn take(&self, id: &str, claim: &str, worker: &str) -> sqlx::Result<Option<Taken>> {
+        // Not by itself: the row of a statement that returns one is there before its commit, whose failure sqlx
+        // does not tell.
+        let mut transaction = self.pool.begin().await?;
+        let taken = sqlx::query_as(
+            "UPDATE outbox_messages SET state = $1, claim = $2, worker = $3, attempts = attempts + 1 \
+             WHERE id = $4 AND state = $5 AND due <= $6 \
+               AND EXISTS (SELECT 1 FROM outbox_workers WHERE id = $3 AND alive_until > $6) \
+               AND NOT EXISTS (SELECT 1 FROM outbox_queue WHERE paused IS NOT NULL OR hold_until > $6) \
+             RETURNING sender, recipients, content, attempts, created",
+        )
+        .bind(SENDING)
+        .bind(claim)
+        .bind(worker)
+        .bind(id)
+        .bind(WAITING)
+        .bind(self.now())
+        .fetch_optional(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(taken)
     }
 
     /// Gives a message back before anything of it was sent, as soon as the database can be had.
@@ -440,5 +451,30 @@ mod tests {
             assert_eq!(full, 2, "FULL");
             connections.push(connection);
         }
+    }
+
+    async fn outbox_with_a_message(directory: &tempfile::TempDir) -> (Outbox, String) {
+        let url = format!("sqlite:{}", directory.path().join("outbox.db").display());
+        let outbox = Outbox::open(&url, Missing::Create, Clock::system()).await.unwrap();
+        let draft =
+            Draft::plain("alerts@contoso.com", &["reader@example.com".to_owned()], "Hi", "Hi").unwrap();
+        let Enqueued::New { id } = outbox.enqueue(&draft, None).await.unwrap() else { panic!("it is new") };
+        outbox.renew("worker", Duration::from_secs(30)).await.unwrap();
+        (outbox, id)
+    }
+
+    #[tokio::test]
+    async fn a_message_whose_claim_is_not_committed_is_not_sent() {
+        let directory = tempfile::tempdir().unwrap();
+        let (outbox, id) = outbox_with_a_message(&directory).await;
+        // Fails at the commit and no earlier, as a full disk may; only while the message is claimed.
+        let trap = "CREATE TABLE elsewhere (id TEXT PRIMARY KEY); \
+                    CREATE TABLE trap (id TEXT REFERENCES elsewhere DEFERRABLE INITIALLY DEFERRED); \
+                    CREATE TRIGGER spring AFTER UPDATE ON outbox_messages WHEN NEW.state = 'sending' \
+                    BEGIN INSERT INTO trap VALUES (NEW.id); END";
+        sqlx::raw_sql(trap).execute(&outbox.pool).await.unwrap();
+        let claimed = outbox.claim(&id, "worker").await;
+        assert!(matches!(claimed, Err(OutboxError::Database(_))), "{claimed:?}");
+        assert_eq!(outbox.state(&id).await.unwrap(), Some((WAITING.to_owned(), None)));
     }
 }

@@ -223,10 +223,15 @@ impl Outbox {
         Ok(taken)
     }
 
-    /// Gives a message back before anything of it was sent, as soon as the database can be had.
+    /// Gives a message back before anything of it was sent, as soon as the database can be had; what a person decided
+    /// meanwhile stands.
     async fn unclaim(&self, id: &str, claim: &str, state: &str, reason: Option<&str>) {
-        let unclaim = "UPDATE outbox_messages SET state = $1, reason = $2 WHERE id = $3 AND claim = $4";
-        let query = || sqlx::query(unclaim).bind(state).bind(reason).bind(id).bind(claim);
+        let unclaim = "UPDATE outbox_messages SET state = $1, reason = $2 WHERE id = $3 AND claim = $4 \
+                       AND state IN ($5, $6)";
+        let query = || {
+            let unclaim = sqlx::query(unclaim).bind(state).bind(reason).bind(id).bind(claim);
+            unclaim.bind(SENDING).bind(INDETERMINATE)
+        };
         while let Err(error) = query().execute(&self.pool).await {
             tracing::error!(
                 id,
@@ -476,5 +481,17 @@ mod tests {
         let claimed = outbox.claim(&id, "worker").await;
         assert!(matches!(claimed, Err(OutboxError::Database(_))), "{claimed:?}");
         assert_eq!(outbox.state(&id).await.unwrap(), Some((WAITING.to_owned(), None)));
+    }
+
+    #[tokio::test]
+    async fn a_message_that_a_person_dropped_is_not_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let (outbox, id) = outbox_with_a_message(&directory).await;
+        let claimed = outbox.claim(&id, "worker").await.unwrap().unwrap();
+        outbox.retire("worker").await.unwrap();
+        outbox.bury_the_dead().await.unwrap();
+        outbox.resolve(&id, Decision::Drop).await.unwrap();
+        outbox.unclaim(&id, &claimed.claim, WAITING, None).await;
+        assert_eq!(outbox.state(&id).await.unwrap().unwrap().0, DROPPED);
     }
 }

@@ -66,6 +66,23 @@ async fn secrets_are_never_sent_to_the_browser_and_kept_when_the_field_is_empty(
 }
 
 #[tokio::test]
+async fn a_saved_password_goes_to_another_server_only_when_it_is_entered_again() {
+    let site = Site::start().await;
+    let mut browser = site.administrator().await;
+    let form = site.page.form().await.unwrap().unwrap();
+    let basic = Form { method: "basic".to_owned(), password: "hunter2~pw".to_owned().into(), ..form };
+    assert_eq!(browser.post("/settings", &fields(&basic)).await.status, StatusCode::SEE_OTHER);
+    let elsewhere =
+        Form { host: "mail.attacker.example".to_owned(), password: String::new().into(), ..basic.clone() };
+    let answer = browser.post("/settings", &fields(&elsewhere)).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(answer.attribute(" name=\"password\"", "aria-invalid"), "true");
+    assert!(site.page.form().await.unwrap().unwrap() == basic, "nothing was saved");
+    let entered = Form { password: basic.password.clone(), ..elsewhere };
+    assert_eq!(browser.post("/settings", &fields(&entered)).await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
 async fn whoever_steals_the_database_finds_no_secret_in_it() {
     let site = Site::start().await;
     let mut browser = site.administrator().await;

@@ -14,8 +14,15 @@ use smtp_oauth::lettre::message::{Attachment, Mailbox, MultiPart};
 use smtp_oauth::testing::{FakeMicrosoft365, ManualClock};
 use smtp_oauth::{Mailer, MailerBuilder, Settings, Submission};
 
+const USAGE: &str = "usage: quickstart
+It takes no arguments. Set SMTP_OAUTH_SETTINGS to the path of a settings file to send for real; without it, this is a demo.";
+
 #[tokio::main]
 async fn main() -> ExitCode {
+    if std::env::args_os().len() > 1 {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    }
     let outcome = match std::env::var_os("SMTP_OAUTH_SETTINGS") {
         Some(path) => send_for_real(Path::new(&path)).await,
         None => demonstrate().await,

@@ -685,6 +685,34 @@ async fn a_token_of_the_programs_own_that_the_server_refuses_is_not_shown_twice(
 }
 
 #[tokio::test]
+async fn programs_that_take_no_arguments_refuse_them_and_send_nothing() {
+    let stage = Stage::start().await;
+    for example in ["quickstart", "basic", "blocking"] {
+        for argument in ["--help", "--demo", "settings.toml"] {
+            let end = stage.run(example, &[argument], "").await;
+            assert_nothing_sent(&stage, &end, &[&format!("usage: {example}"), "SMTP_OAUTH_SETTINGS"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn arguments_that_are_no_text_are_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let stage = Stage::start().await;
+    for example in ["sign_in", "doctor"] {
+        let child =
+            stage.command(example, &[]).arg(std::ffi::OsStr::from_bytes(b"\xff.toml")).spawn().unwrap();
+        let output = timeout(LONG, child.wait_with_output()).await.expect("the end of the program").unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{example}: {text}");
+        assert_contains(&text, &["is not UTF-8"]);
+    }
+    let end = stage.run("sign_in", &["--help"], "").await;
+    assert_eq!((end.code, end.stderr.as_str()), (Some(0), ""), "{end:?}");
+    assert_contains(&end.stdout, &["usage: sign_in"]);
+}
+
+#[tokio::test]
 async fn the_demos_need_neither_settings_nor_network() {
     let stage = Stage::start().await;
     for (example, arguments, code, wanted) in [

@@ -39,6 +39,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         // A format's own error quotes the line, which may hold a secret: only its message is shown.
         let settings: Settings = toml::from_str(&text)
             .map_err(|error| format!("{} is not valid TOML: {}", path.display(), error.message()))?;
+        let settings = settings.relative_to(path.parent().unwrap_or(Path::new("")));
         let submission = Mailer::from_settings(&settings)?.send_test().await?;
         println!("accepted: {}", submission.reply());
         return Ok(());

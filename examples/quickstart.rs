@@ -81,7 +81,7 @@ async fn send_for_real(path: &Path) -> Result<(), Box<dyn Error>> {
     // A format's own error quotes the line, which may hold a secret: only its message is shown.
     let settings: Settings = toml::from_str(&text)
         .map_err(|error| format!("{} is not valid TOML: {}", path.display(), error.message()))?;
-    let mailer = Mailer::from_settings(&settings)?;
+    let mailer = Mailer::from_settings(&settings.relative_to(path.parent().unwrap_or(Path::new(""))))?;
     println!("1. The settings are valid: {}:{}", mailer.config().host(), mailer.config().port());
     mailer.verify().await?;
     println!("2. Signed in as {}", mailer.config().username());

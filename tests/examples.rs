@@ -713,6 +713,21 @@ async fn arguments_that_are_no_text_are_refused() {
 }
 
 #[tokio::test]
+async fn files_that_settings_name_are_beside_the_settings_file_wherever_a_program_is_started() {
+    let stage = Stage::start().await;
+    let directory = format!("{}/", stage.path("")).replace("//", "/");
+    stage.edit_settings(|text| text.replace(&directory, ""));
+    let settings = stage.path("settings.toml");
+    for (example, arguments) in
+        [("quickstart", &[][..]), ("basic", &[]), ("blocking", &[]), ("doctor", &[settings.as_str()])]
+    {
+        let child = stage.command(example, arguments).current_dir("/").spawn().unwrap();
+        let output = timeout(LONG, child.wait_with_output()).await.expect("the end of the program").unwrap();
+        assert_eq!(output.status.code(), Some(0), "{example}: {output:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_demos_need_neither_settings_nor_network() {
     let stage = Stage::start().await;
     for (example, arguments, code, wanted) in [

@@ -8,6 +8,7 @@ mod demo;
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use demo::{DEMOS, Demo};
@@ -137,6 +138,7 @@ fn mailer(path: &str) -> Result<Mailer, Box<dyn Error>> {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         format!("{path} is not valid TOML: line {}: {}", before.matches('\n').count() + 1, error.message())
     })?;
+    let settings = settings.relative_to(Path::new(path).parent().unwrap_or(Path::new("")));
     Ok(Mailer::from_settings(&settings).map_err(|error| format!("{path}: {error}"))?)
 }
 

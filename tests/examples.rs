@@ -425,6 +425,23 @@ async fn bulk_sends_to_a_list_and_a_second_run_to_those_not_sent_only() {
 }
 
 #[tokio::test]
+async fn bulk_reports_although_nobody_reads_what_it_prints() {
+    let stage = Stage::start().await;
+    stage.write("letter.txt", "Hello");
+    stage.write("list.csv", "jane@example.com\ngone@example.com\njim@example.com\n");
+    stage.tenant.exchange().refuse_recipient("gone@example.com", GONE);
+    let arguments = ["--recipients", "list.csv", "--subject", "Hi", "--text-file", "letter.txt"];
+    let mut child = stage.command("bulk", &arguments).spawn().unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    let status = timeout(LONG, child.wait()).await.expect("the end of the program").unwrap();
+    assert_eq!(status.code(), Some(1), "{status:?}");
+    assert_eq!(stage.received(), ["jane@example.com", "jim@example.com"]);
+    let report = stage.read("list.csv.not-sent.csv");
+    assert_contains(&report, &["gone@example.com,,refused,"]);
+    assert!(!report.contains("jane") && !report.contains("maybe"), "{report}");
+}
+
+#[tokio::test]
 async fn bulk_does_not_send_again_what_may_have_arrived() {
     let stage = Stage::start().await;
     stage.write("letter.txt", "Hello");

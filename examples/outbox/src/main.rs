@@ -15,7 +15,7 @@ use outbox::message::{Decision, Enqueued};
 use outbox::store::{Missing, Outbox, OutboxError};
 use outbox::worker::{Options, work};
 use outbox::{demo, mailer};
-use smtp_oauth::Clock;
+use smtp_oauth::{Clock, MailerBuilder};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -146,7 +146,8 @@ async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
                 tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
             let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn,outbox=info".into());
             subscriber.with_env_filter(filter).init();
-            start(&options, open(Missing::Create).await?).await?;
+            let mailer = mailer::from_file(&options.settings).map_err(Unusable)?;
+            start(&options, mailer, open(Missing::Create).await?).await?;
         }
         Some(Command::Status { json }) => {
             let status = open(Missing::Refuse).await?.status().await?;
@@ -186,8 +187,8 @@ impl Enqueue {
     }
 }
 
-async fn start(options: &Work, outbox: Outbox) -> Result<(), Box<dyn Error>> {
-    let mailer = mailer::from_file(&options.settings, &outbox).map_err(Unusable)?;
+async fn start(options: &Work, mailer: MailerBuilder, outbox: Outbox) -> Result<(), Box<dyn Error>> {
+    let mailer = mailer::for_outbox(mailer, &outbox).build().map_err(|error| Unusable(error.to_string()))?;
     let connections = mailer.config().max_connections().get();
     let at_once = options.at_once.unwrap_or(connections);
     if at_once > connections {

@@ -4,12 +4,15 @@
 //! Each step is one atomic statement that names the state it starts from, so two workers cannot both take it.
 
 use std::fmt;
+use std::fs::OpenOptions;
+use std::str::FromStr;
 use std::time::Duration;
 
 use smtp_oauth::Clock;
 use smtp_oauth::lettre::Address;
 use smtp_oauth::lettre::address::Envelope;
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AnyConnection, AnyPool, Connection};
 use ulid::Ulid;
 
@@ -72,7 +75,10 @@ impl Outbox {
         let kind = kind_of(url)?;
         let whole = match (kind, missing) {
             (Kind::Postgres, _) => url.to_owned(),
-            (Kind::Sqlite, Missing::Create) => format!("{url}?mode=rwc"),
+            (Kind::Sqlite, Missing::Create) => {
+                make_private(url)?;
+                format!("{url}?mode=rwc")
+            }
             (Kind::Sqlite, Missing::Refuse) => format!("{url}?mode=rw"),
         };
         // Before the pool, which goes on trying for half a minute, whatever the fault.
@@ -405,12 +411,30 @@ async fn prepare(kind: Kind, connection: &mut AnyConnection) -> sqlx::Result<()>
     Ok(())
 }
 
+/// Makes the file of SQLite's where it is not there, for its owner alone: whole messages are in it. SQLite gives its
+/// other files the mode of the first.
+fn make_private(url: &str) -> Result<()> {
+    let refused = |reason: &dyn fmt::Display| {
+        OutboxError::Refused(format!("there is no outbox that can be opened at {url}: {reason}"))
+    };
+    let sqlite = SqliteConnectOptions::from_str(url).map_err(|error| refused(&error))?;
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(sqlite.get_filename()).map(drop).map_err(|error| refused(&error))
+}
+
 /// A file that is not there or no database is what was entered wrongly; anything else is a failure.
 fn unusable(kind: Kind, url: &str, error: sqlx::Error) -> OutboxError {
     match (kind, error.as_database_error()) {
         (Kind::Sqlite, Some(reason)) => {
             OutboxError::Refused(format!("there is no outbox that can be opened at {url}: {reason}"))
         }
+        // Without the URL, which may hold a password.
+        (Kind::Postgres, None) if matches!(error, sqlx::Error::Configuration(_)) => OutboxError::Refused(
+            "what was given is no address of a database: postgres://USER@HOST/DATABASE".to_owned(),
+        ),
         _ => error.into(),
     }
 }
@@ -423,6 +447,9 @@ fn envelope(sender: &str, recipients: &str) -> Option<Envelope> {
 
 fn kind_of(url: &str) -> Result<Kind> {
     match url.split_once(':') {
+        Some(("sqlite", path)) if path.trim_start_matches('/') == ":memory:" => Err(OutboxError::Refused(
+            "a database in memory keeps nothing: name a file, sqlite:PATH".to_owned(),
+        )),
         Some(("sqlite", path)) if !path.is_empty() && !path.contains('?') => Ok(Kind::Sqlite),
         Some(("postgres" | "postgresql", _)) => Ok(Kind::Postgres),
         // Not shown: it may hold a password.

@@ -3,7 +3,8 @@
 //! Exit codes: 0 done; 1 it failed; 2 what was entered cannot be used, and nothing was changed.
 
 use std::error::Error;
-use std::io::{self, IsTerminal, Read};
+use std::fmt;
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -137,8 +138,10 @@ async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
             let key = enqueue.key.clone();
             let draft = enqueue.draft().map_err(Unusable)?;
             match open(Missing::Create).await?.enqueue(&draft, key.as_deref()).await? {
-                Enqueued::New { id } => println!("{id} taken over"),
-                Enqueued::Known { id, state } => println!("{id} was taken over before, and is {state}"),
+                Enqueued::New { id } => say(format_args!("{id} taken over")),
+                Enqueued::Known { id, state } => {
+                    say(format_args!("{id} was taken over before, and is {state}"))
+                }
             }
         }
         Some(Command::Work(options)) => {
@@ -152,21 +155,26 @@ async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
         Some(Command::Status { json }) => {
             let status = open(Missing::Refuse).await?.status().await?;
             match json {
-                true => println!("{}", serde_json::to_string_pretty(&status)?),
-                false => println!("{status}"),
+                true => say(format_args!("{}", serde_json::to_string_pretty(&status)?)),
+                false => say(format_args!("{status}")),
             }
         }
         Some(Command::Resume) => match open(Missing::Refuse).await?.resume().await? {
-            true => println!("goes on"),
-            false => println!("was not paused"),
+            true => say(format_args!("goes on")),
+            false => say(format_args!("was not paused")),
         },
         Some(Command::Resolve(Resolve { id, resend, .. })) => {
             let decision = if resend { Decision::Resend } else { Decision::Drop };
             open(Missing::Refuse).await?.resolve(&id, decision).await?;
-            println!("{id} {}", if resend { "will be sent again" } else { "is dropped" });
+            say(format_args!("{id} {}", if resend { "will be sent again" } else { "is dropped" }));
         }
     }
     Ok(())
+}
+
+/// Prints to whoever reads; nobody may, and what was done is done all the same. `println!` would panic.
+fn say(text: fmt::Arguments<'_>) {
+    _ = writeln!(io::stdout(), "{text}");
 }
 
 fn usage(problem: &str) {

@@ -202,6 +202,19 @@ async fn a_message_is_taken_over_once_and_can_be_dropped() {
 }
 
 #[tokio::test]
+async fn what_was_done_is_no_failure_because_nobody_reads_about_it() {
+    let place = Place::new();
+    let enqueue = ["enqueue", "--from", SENDER, "--to", READER, "--subject", "Hello", "--text", "Hello"];
+    for arguments in [&enqueue[..], &["resume"], &["status"]] {
+        let mut child = place.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().await.unwrap().code(), Some(0), "{arguments:?}");
+    }
+    let outbox = Outbox::open(&url(place.path()), Missing::Refuse, Clock::system()).await.unwrap();
+    assert_eq!(outbox.status().await.unwrap().count("waiting"), 1);
+}
+
+#[tokio::test]
 async fn the_demo_needs_no_account_and_ends_well() {
     for demo in ["demo", "--demo"] {
         let Said { code, out, err } = Place::new().say(&[demo], b"").await;

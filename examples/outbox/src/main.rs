@@ -55,7 +55,7 @@ enum Command {
     },
     /// Goes on after what paused the outbox has been mended
     Resume,
-    /// Decides about a message that is indeterminate or set aside
+    /// Decides about a message that is indeterminate or set aside, or drops one that waits
     Resolve(Resolve),
     /// Shows every outcome with fakes: no account, no network
     Demo,

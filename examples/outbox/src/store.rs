@@ -256,7 +256,8 @@ impl Outbox {
         let (state, due, reason) = match outcome {
             Outcome::Sent { .. } => (SENT, now, None),
             Outcome::Later { at, reason } => (WAITING, *at, Some(reason)),
-            Outcome::Hold { until, reason } => (WAITING, *until, Some(reason)),
+            // The queue has the time: who resumes it means this message too.
+            Outcome::Hold { reason, .. } => (WAITING, now, Some(reason)),
             Outcome::Pause { reason, .. } => (WAITING, now, Some(reason)),
             Outcome::SetAside { reason } => (SET_ASIDE, now, Some(reason)),
             Outcome::Indeterminate { reason } => (INDETERMINATE, now, Some(reason)),

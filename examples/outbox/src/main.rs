@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
-use outbox::compose::Draft;
+use outbox::compose::{Draft, LARGEST};
 use outbox::message::{Decision, Enqueued};
 use outbox::store::{Missing, Outbox, OutboxError};
 use outbox::worker::{Options, work};
@@ -190,7 +190,9 @@ impl Enqueue {
             return Err("give a message on standard input, or --subject and --text".to_owned());
         }
         let mut content = Vec::new();
-        io::stdin().read_to_end(&mut content).map_err(|error| format!("cannot read the message: {error}"))?;
+        // One octet too many tells that it is too large, whatever follows.
+        let mut input = io::stdin().take(LARGEST as u64 + 1);
+        input.read_to_end(&mut content).map_err(|error| format!("cannot read the message: {error}"))?;
         Draft::formatted(&self.from, &self.to, content)
     }
 }

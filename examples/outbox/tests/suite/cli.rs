@@ -201,6 +201,18 @@ async fn a_message_is_taken_over_once_and_can_be_dropped() {
     assert_eq!(place.say(&["status"], b"").await.out, "1 dropped; workers: 0\n");
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_message_without_end_is_refused_before_it_fills_the_memory() {
+    let place = Place::new();
+    let mut command = place.command(&["enqueue", "--from", SENDER, "--to", READER]);
+    let endless = std::fs::File::open("/dev/zero").unwrap();
+    let output = command.stdin(endless).stderr(Stdio::piped()).output();
+    let output = tokio::time::timeout(Duration::from_secs(60), output).await.expect("it ends").unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && said.contains("larger than 150 MiB"), "{said}");
+}
+
 #[tokio::test]
 async fn what_was_done_is_no_failure_because_nobody_reads_about_it() {
     let place = Place::new();

@@ -11,7 +11,14 @@ use smtp_oauth::lettre::Message;
 use smtp_oauth::testing::FakeMicrosoft365;
 use smtp_oauth::{Mailer, Settings, blocking};
 
+const USAGE: &str = "usage: blocking
+It takes no arguments. Set SMTP_OAUTH_SETTINGS to the path of a settings file to send for real; without it, this is a demo.";
+
 fn main() -> ExitCode {
+    if std::env::args_os().len() > 1 {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    }
     let Some(path) = std::env::var_os("SMTP_OAUTH_SETTINGS") else {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime for the fakes");
         let tenant = runtime.block_on(FakeMicrosoft365::start());

@@ -14,8 +14,15 @@ use smtp_oauth::lettre::message::{Attachment, Mailbox, MultiPart};
 use smtp_oauth::testing::{FakeMicrosoft365, ManualClock};
 use smtp_oauth::{Mailer, MailerBuilder, Settings, Submission};
 
+const USAGE: &str = "usage: quickstart
+It takes no arguments. Set SMTP_OAUTH_SETTINGS to the path of a settings file to send for real; without it, this is a demo.";
+
 #[tokio::main]
 async fn main() -> ExitCode {
+    if std::env::args_os().len() > 1 {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    }
     let outcome = match std::env::var_os("SMTP_OAUTH_SETTINGS") {
         Some(path) => send_for_real(Path::new(&path)).await,
         None => demonstrate().await,
@@ -74,7 +81,7 @@ async fn send_for_real(path: &Path) -> Result<(), Box<dyn Error>> {
     // A format's own error quotes the line, which may hold a secret: only its message is shown.
     let settings: Settings = toml::from_str(&text)
         .map_err(|error| format!("{} is not valid TOML: {}", path.display(), error.message()))?;
-    let mailer = Mailer::from_settings(&settings)?;
+    let mailer = Mailer::from_settings(&settings.relative_to(path.parent().unwrap_or(Path::new(""))))?;
     println!("1. The settings are valid: {}:{}", mailer.config().host(), mailer.config().port());
     mailer.verify().await?;
     println!("2. Signed in as {}", mailer.config().username());

@@ -25,6 +25,7 @@ const USAGE: &str = "usage: sign_in [--device | --loopback | --client-credential
   --loopback            prints an address to open in a browser on this machine
   --client-credentials  shows that the app gets a token as itself; nobody signs in, no file is written
   --demo                signs in at a fake, without a network
+  --help                prints this
 Set SMTP_OAUTH_SETTINGS to the path of the settings file, unless this is a demo.";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -84,7 +85,11 @@ struct Setup {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let (way, is_demo) = match arguments() {
-        Ok(arguments) => arguments,
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
         Err(problem) => return refuse(&problem),
     };
     let setup = if is_demo { demo(way).await } else { from_settings(way) };
@@ -112,10 +117,14 @@ fn refuse(problem: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn arguments() -> Result<(Way, bool), String> {
+/// Reads the command line; `None` when it asks for help.
+fn arguments() -> Result<Option<(Way, bool)>, String> {
     let (mut way, mut is_demo) = (None, false);
-    for argument in std::env::args().skip(1) {
+    for argument in std::env::args_os().skip(1) {
+        let argument =
+            argument.into_string().map_err(|given| format!("the argument {given:?} is not UTF-8"))?;
         let chosen = match argument.as_str() {
+            "--help" | "-h" => return Ok(None),
             "--device" => Way::Device,
             "--loopback" => Way::Loopback,
             "--client-credentials" => Way::ClientCredentials,
@@ -129,7 +138,7 @@ fn arguments() -> Result<(Way, bool), String> {
             return Err("choose one of --device, --loopback and --client-credentials".to_owned());
         }
     }
-    Ok((way.unwrap_or(Way::Device), is_demo))
+    Ok(Some((way.unwrap_or(Way::Device), is_demo)))
 }
 
 async fn demo(way: Way) -> Result<Setup, Box<dyn Error>> {

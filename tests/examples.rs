@@ -415,6 +415,23 @@ async fn bulk_sends_to_a_list_and_a_second_run_to_those_not_sent_only() {
 }
 
 #[tokio::test]
+async fn bulk_reports_although_nobody_reads_what_it_prints() {
+    let stage = Stage::start().await;
+    stage.write("letter.txt", "Hello");
+    stage.write("list.csv", "jane@example.com\ngone@example.com\njim@example.com\n");
+    stage.tenant.exchange().refuse_recipient("gone@example.com", GONE);
+    let arguments = ["--recipients", "list.csv", "--subject", "Hi", "--text-file", "letter.txt"];
+    let mut child = stage.command("bulk", &arguments).spawn().unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    let status = timeout(LONG, child.wait()).await.expect("the end of the program").unwrap();
+    assert_eq!(status.code(), Some(1), "{status:?}");
+    assert_eq!(stage.received(), ["jane@example.com", "jim@example.com"]);
+    let report = stage.read("list.csv.not-sent.csv");
+    assert_contains(&report, &["gone@example.com,,refused,"]);
+    assert!(!report.contains("jane") && !report.contains("maybe"), "{report}");
+}
+
+#[tokio::test]
 async fn bulk_does_not_send_again_what_may_have_arrived() {
     let stage = Stage::start().await;
     stage.write("letter.txt", "Hello");
@@ -671,6 +688,49 @@ async fn a_token_of_the_programs_own_that_the_server_refuses_is_not_shown_twice(
         assert_eq!(end.code, Some(1), "{end:?}");
         assert_contains(&end.stderr, &[wanted]);
         assert_eq!(stage.tenant.exchange().auth_attempts().len() - before, 1, "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn programs_that_take_no_arguments_refuse_them_and_send_nothing() {
+    let stage = Stage::start().await;
+    for example in ["quickstart", "basic", "blocking"] {
+        for argument in ["--help", "--demo", "settings.toml"] {
+            let end = stage.run(example, &[argument], "").await;
+            assert_nothing_sent(&stage, &end, &[&format!("usage: {example}"), "SMTP_OAUTH_SETTINGS"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn arguments_that_are_no_text_are_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let stage = Stage::start().await;
+    for example in ["sign_in", "doctor"] {
+        let child =
+            stage.command(example, &[]).arg(std::ffi::OsStr::from_bytes(b"\xff.toml")).spawn().unwrap();
+        let output = timeout(LONG, child.wait_with_output()).await.expect("the end of the program").unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{example}: {text}");
+        assert_contains(&text, &["is not UTF-8"]);
+    }
+    let end = stage.run("sign_in", &["--help"], "").await;
+    assert_eq!((end.code, end.stderr.as_str()), (Some(0), ""), "{end:?}");
+    assert_contains(&end.stdout, &["usage: sign_in"]);
+}
+
+#[tokio::test]
+async fn files_that_settings_name_are_beside_the_settings_file_wherever_a_program_is_started() {
+    let stage = Stage::start().await;
+    let directory = format!("{}/", stage.path("")).replace("//", "/");
+    stage.edit_settings(|text| text.replace(&directory, ""));
+    let settings = stage.path("settings.toml");
+    for (example, arguments) in
+        [("quickstart", &[][..]), ("basic", &[]), ("blocking", &[]), ("doctor", &[settings.as_str()])]
+    {
+        let child = stage.command(example, arguments).current_dir("/").spawn().unwrap();
+        let output = timeout(LONG, child.wait_with_output()).await.expect("the end of the program").unwrap();
+        assert_eq!(output.status.code(), Some(0), "{example}: {output:?}");
     }
 }
 

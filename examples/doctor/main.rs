@@ -6,7 +6,9 @@
 mod demo;
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use demo::{DEMOS, Demo};
@@ -61,7 +63,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<ExitCode, Box<dyn Error>> {
-    let Arguments { target, send_test, format } = Arguments::parse(std::env::args().skip(1))?;
+    let Arguments { target, send_test, format } = Arguments::parse(given()?.into_iter())?;
     match target {
         None => Err(format!("name a settings file or a demo\n\n{USAGE}").into()),
         Some(Target::Help) => {
@@ -82,6 +84,13 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
             examine(&stage.mailer()?, send_test || stage.sends_test, format).await
         }
     }
+}
+
+fn given() -> Result<Vec<String>, String> {
+    let is_text = |argument: OsString| {
+        argument.into_string().map_err(|given| format!("the argument {given:?} is not UTF-8"))
+    };
+    std::env::args_os().skip(1).map(is_text).collect()
 }
 
 impl Arguments {
@@ -129,6 +138,7 @@ fn mailer(path: &str) -> Result<Mailer, Box<dyn Error>> {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         format!("{path} is not valid TOML: line {}: {}", before.matches('\n').count() + 1, error.message())
     })?;
+    let settings = settings.relative_to(Path::new(path).parent().unwrap_or(Path::new("")));
     Ok(Mailer::from_settings(&settings).map_err(|error| format!("{path}: {error}"))?)
 }
 

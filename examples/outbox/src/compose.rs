@@ -5,7 +5,7 @@ use smtp_oauth::lettre::Address;
 use smtp_oauth::lettre::message::{Mailbox, Message, header::ContentType};
 
 /// Exchange Online takes no larger message than 150 MB.
-const LARGEST: usize = 150 * 1024 * 1024;
+pub const LARGEST: usize = 150 * 1024 * 1024;
 
 /// A message that can be sent as far as can be told from here.
 #[derive(Clone, Debug)]

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use smtp_oauth::{Mailer, MailerBuilder, RetryPolicy, Settings};
+use smtp_oauth::{MailerBuilder, RetryPolicy, Settings};
 use toml::{Table, Value};
 
 use crate::limits::OutboxLimits;
 use crate::store::Outbox;
 
 /// Reads a settings file; the error lists every problem in it, without a secret.
-pub fn from_file(path: &Path, outbox: &Outbox) -> Result<Mailer, String> {
+pub fn from_file(path: &Path) -> Result<MailerBuilder, String> {
     let name = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {name}: {error}"))?;
     // A format's own error quotes the line, which may hold a secret.
@@ -18,8 +18,7 @@ pub fn from_file(path: &Path, outbox: &Outbox) -> Result<Mailer, String> {
     let settings: Settings =
         table.try_into().map_err(|_| format!("{name} is not a TOML file of settings"))?;
     let settings = settings.relative_to(path.parent().unwrap_or(Path::new("")));
-    let builder = MailerBuilder::from_settings(&settings).map_err(|error| format!("{name}: {error}"))?;
-    for_outbox(builder, outbox).build().map_err(|error| format!("{name}: {error}"))
+    MailerBuilder::from_settings(&settings).map_err(|error| format!("{name}: {error}"))
 }
 
 /// The outbox waits and repeats, across processes and their deaths: the mailer must not.

@@ -3,19 +3,20 @@
 //! Exit codes: 0 done; 1 it failed; 2 what was entered cannot be used, and nothing was changed.
 
 use std::error::Error;
-use std::io::{self, IsTerminal, Read};
+use std::fmt;
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
-use outbox::compose::Draft;
+use outbox::compose::{Draft, LARGEST};
 use outbox::message::{Decision, Enqueued};
 use outbox::store::{Missing, Outbox, OutboxError};
 use outbox::worker::{Options, work};
 use outbox::{demo, mailer};
-use smtp_oauth::Clock;
+use smtp_oauth::{Clock, MailerBuilder};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -54,7 +55,7 @@ enum Command {
     },
     /// Goes on after what paused the outbox has been mended
     Resume,
-    /// Decides about a message that is indeterminate or set aside
+    /// Decides about a message that is indeterminate or set aside, or drops one that waits
     Resolve(Resolve),
     /// Shows every outcome with fakes: no account, no network
     Demo,
@@ -137,8 +138,10 @@ async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
             let key = enqueue.key.clone();
             let draft = enqueue.draft().map_err(Unusable)?;
             match open(Missing::Create).await?.enqueue(&draft, key.as_deref()).await? {
-                Enqueued::New { id } => println!("{id} taken over"),
-                Enqueued::Known { id, state } => println!("{id} was taken over before, and is {state}"),
+                Enqueued::New { id } => say(format_args!("{id} taken over")),
+                Enqueued::Known { id, state } => {
+                    say(format_args!("{id} was taken over before, and is {state}"))
+                }
             }
         }
         Some(Command::Work(options)) => {
@@ -146,26 +149,32 @@ async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
                 tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
             let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn,outbox=info".into());
             subscriber.with_env_filter(filter).init();
-            start(&options, open(Missing::Create).await?).await?;
+            let mailer = mailer::from_file(&options.settings).map_err(Unusable)?;
+            start(&options, mailer, open(Missing::Create).await?).await?;
         }
         Some(Command::Status { json }) => {
             let status = open(Missing::Refuse).await?.status().await?;
             match json {
-                true => println!("{}", serde_json::to_string_pretty(&status)?),
-                false => println!("{status}"),
+                true => say(format_args!("{}", serde_json::to_string_pretty(&status)?)),
+                false => say(format_args!("{status}")),
             }
         }
         Some(Command::Resume) => match open(Missing::Refuse).await?.resume().await? {
-            true => println!("goes on"),
-            false => println!("was not paused"),
+            true => say(format_args!("goes on")),
+            false => say(format_args!("was not paused")),
         },
         Some(Command::Resolve(Resolve { id, resend, .. })) => {
             let decision = if resend { Decision::Resend } else { Decision::Drop };
             open(Missing::Refuse).await?.resolve(&id, decision).await?;
-            println!("{id} {}", if resend { "will be sent again" } else { "is dropped" });
+            say(format_args!("{id} {}", if resend { "will be sent again" } else { "is dropped" }));
         }
     }
     Ok(())
+}
+
+/// Prints to whoever reads; nobody may, and what was done is done all the same. `println!` would panic.
+fn say(text: fmt::Arguments<'_>) {
+    _ = writeln!(io::stdout(), "{text}");
 }
 
 fn usage(problem: &str) {
@@ -181,13 +190,15 @@ impl Enqueue {
             return Err("give a message on standard input, or --subject and --text".to_owned());
         }
         let mut content = Vec::new();
-        io::stdin().read_to_end(&mut content).map_err(|error| format!("cannot read the message: {error}"))?;
+        // One octet too many tells that it is too large, whatever follows.
+        let mut input = io::stdin().take(LARGEST as u64 + 1);
+        input.read_to_end(&mut content).map_err(|error| format!("cannot read the message: {error}"))?;
         Draft::formatted(&self.from, &self.to, content)
     }
 }
 
-async fn start(options: &Work, outbox: Outbox) -> Result<(), Box<dyn Error>> {
-    let mailer = mailer::from_file(&options.settings, &outbox).map_err(Unusable)?;
+async fn start(options: &Work, mailer: MailerBuilder, outbox: Outbox) -> Result<(), Box<dyn Error>> {
+    let mailer = mailer::for_outbox(mailer, &outbox).build().map_err(|error| Unusable(error.to_string()))?;
     let connections = mailer.config().max_connections().get();
     let at_once = options.at_once.unwrap_or(connections);
     if at_once > connections {

@@ -69,9 +69,12 @@ impl Outbox {
             .await?;
         let troubled = sqlx::query_as(
             "SELECT id, state, recipients, attempts, due, reason, refused FROM outbox_messages \
-             WHERE (reason IS NOT NULL AND state <> $1) OR refused <> '[]' ORDER BY id LIMIT 100",
+             WHERE (reason IS NOT NULL AND state <> $1) OR refused <> '[]' OR (state = $2 AND due > $3) \
+             ORDER BY id LIMIT 100",
         )
         .bind(DROPPED)
+        .bind(WAITING)
+        .bind(now)
         .fetch_all(self.pool())
         .await?;
         let paused = reason.map(|reason| Pause { reason, remedy: remedy.unwrap_or_default() });
@@ -106,7 +109,11 @@ impl fmt::Display for Troubled {
             write!(f, "\n    not to {}", unreached.reason)?;
         }
         match state.as_str() {
-            WAITING => write!(f, "\n    attempts: {attempts}; the next one not before {}", date(*due)),
+            WAITING => write!(
+                f,
+                "\n    attempts: {attempts}; the next one not before {}, or never: `outbox resolve {id} --drop`",
+                date(*due)
+            ),
             INDETERMINATE | SET_ASIDE => write!(f, "\n    `outbox resolve {id} --resend` or `--drop`"),
             _ => Ok(()),
         }

@@ -4,12 +4,15 @@
 //! Each step is one atomic statement that names the state it starts from, so two workers cannot both take it.
 
 use std::fmt;
+use std::fs::OpenOptions;
+use std::str::FromStr;
 use std::time::Duration;
 
 use smtp_oauth::Clock;
 use smtp_oauth::lettre::Address;
 use smtp_oauth::lettre::address::Envelope;
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AnyConnection, AnyPool, Connection};
 use ulid::Ulid;
 
@@ -40,6 +43,9 @@ pub enum OutboxError {
 
 pub type Result<T> = std::result::Result<T, OutboxError>;
 
+/// Sender, recipients, content, attempts and the time of arrival of a message that was claimed.
+type Taken = (String, String, Vec<u8>, i64, i64);
+
 /// The outbox in its database; cheap to clone.
 #[derive(Clone)]
 pub struct Outbox {
@@ -69,7 +75,10 @@ impl Outbox {
         let kind = kind_of(url)?;
         let whole = match (kind, missing) {
             (Kind::Postgres, _) => url.to_owned(),
-            (Kind::Sqlite, Missing::Create) => format!("{url}?mode=rwc"),
+            (Kind::Sqlite, Missing::Create) => {
+                make_private(url)?;
+                format!("{url}?mode=rwc")
+            }
             (Kind::Sqlite, Missing::Refuse) => format!("{url}?mode=rw"),
         };
         // Before the pool, which goes on trying for half a minute, whatever the fault.
@@ -181,22 +190,7 @@ impl Outbox {
     /// `None` when it is somebody else's, not due, paused, or when this worker's lease is over.
     pub async fn claim(&self, id: &str, worker: &str) -> Result<Option<Claimed>> {
         let claim = Ulid::generate().to_string();
-        let row = sqlx::query_as(
-            "UPDATE outbox_messages SET state = $1, claim = $2, worker = $3, attempts = attempts + 1 \
-             WHERE id = $4 AND state = $5 AND due <= $6 \
-               AND EXISTS (SELECT 1 FROM outbox_workers WHERE id = $3 AND alive_until > $6) \
-               AND NOT EXISTS (SELECT 1 FROM outbox_queue WHERE paused IS NOT NULL OR hold_until > $6) \
-             RETURNING sender, recipients, content, attempts, created",
-        )
-        .bind(SENDING)
-        .bind(&claim)
-        .bind(worker)
-        .bind(id)
-        .bind(WAITING)
-        .bind(self.now())
-        .fetch_optional(&self.pool)
-        .await;
-        let row: Option<(String, String, Vec<u8>, i64, i64)> = match row {
+        let row = match self.take(id, &claim, worker).await {
             Ok(row) => row,
             Err(error) => {
                 // It may have been carried out all the same, and certainly nothing is sent.
@@ -212,10 +206,38 @@ impl Outbox {
         Ok(Some(Claimed { id: id.to_owned(), claim, envelope, content, attempts, created }))
     }
 
-    /// Gives a message back before anything of it was sent, as soon as the database can be had.
+    async fn take(&self, id: &str, claim: &str, worker: &str) -> sqlx::Result<Option<Taken>> {
+        // Not by itself: the row of a statement that returns one is there before its commit, whose failure sqlx
+        // does not tell.
+        let mut transaction = self.pool.begin().await?;
+        let taken = sqlx::query_as(
+            "UPDATE outbox_messages SET state = $1, claim = $2, worker = $3, attempts = attempts + 1 \
+             WHERE id = $4 AND state = $5 AND due <= $6 \
+               AND EXISTS (SELECT 1 FROM outbox_workers WHERE id = $3 AND alive_until > $6) \
+               AND NOT EXISTS (SELECT 1 FROM outbox_queue WHERE paused IS NOT NULL OR hold_until > $6) \
+             RETURNING sender, recipients, content, attempts, created",
+        )
+        .bind(SENDING)
+        .bind(claim)
+        .bind(worker)
+        .bind(id)
+        .bind(WAITING)
+        .bind(self.now())
+        .fetch_optional(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(taken)
+    }
+
+    /// Gives a message back before anything of it was sent, as soon as the database can be had; what a person decided
+    /// meanwhile stands.
     async fn unclaim(&self, id: &str, claim: &str, state: &str, reason: Option<&str>) {
-        let unclaim = "UPDATE outbox_messages SET state = $1, reason = $2 WHERE id = $3 AND claim = $4";
-        let query = || sqlx::query(unclaim).bind(state).bind(reason).bind(id).bind(claim);
+        let unclaim = "UPDATE outbox_messages SET state = $1, reason = $2 WHERE id = $3 AND claim = $4 \
+                       AND state IN ($5, $6)";
+        let query = || {
+            let unclaim = sqlx::query(unclaim).bind(state).bind(reason).bind(id).bind(claim);
+            unclaim.bind(SENDING).bind(INDETERMINATE)
+        };
         while let Err(error) = query().execute(&self.pool).await {
             tracing::error!(
                 id,
@@ -234,7 +256,8 @@ impl Outbox {
         let (state, due, reason) = match outcome {
             Outcome::Sent { .. } => (SENT, now, None),
             Outcome::Later { at, reason } => (WAITING, *at, Some(reason)),
-            Outcome::Hold { until, reason } => (WAITING, *until, Some(reason)),
+            // The queue has the time: who resumes it means this message too.
+            Outcome::Hold { reason, .. } => (WAITING, now, Some(reason)),
             Outcome::Pause { reason, .. } => (WAITING, now, Some(reason)),
             Outcome::SetAside { reason } => (SET_ASIDE, now, Some(reason)),
             Outcome::Indeterminate { reason } => (INDETERMINATE, now, Some(reason)),
@@ -389,12 +412,30 @@ async fn prepare(kind: Kind, connection: &mut AnyConnection) -> sqlx::Result<()>
     Ok(())
 }
 
+/// Makes the file of SQLite's where it is not there, for its owner alone: whole messages are in it. SQLite gives its
+/// other files the mode of the first.
+fn make_private(url: &str) -> Result<()> {
+    let refused = |reason: &dyn fmt::Display| {
+        OutboxError::Refused(format!("there is no outbox that can be opened at {url}: {reason}"))
+    };
+    let sqlite = SqliteConnectOptions::from_str(url).map_err(|error| refused(&error))?;
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(sqlite.get_filename()).map(drop).map_err(|error| refused(&error))
+}
+
 /// A file that is not there or no database is what was entered wrongly; anything else is a failure.
 fn unusable(kind: Kind, url: &str, error: sqlx::Error) -> OutboxError {
     match (kind, error.as_database_error()) {
         (Kind::Sqlite, Some(reason)) => {
             OutboxError::Refused(format!("there is no outbox that can be opened at {url}: {reason}"))
         }
+        // Without the URL, which may hold a password.
+        (Kind::Postgres, None) if matches!(error, sqlx::Error::Configuration(_)) => OutboxError::Refused(
+            "what was given is no address of a database: postgres://USER@HOST/DATABASE".to_owned(),
+        ),
         _ => error.into(),
     }
 }
@@ -407,6 +448,9 @@ fn envelope(sender: &str, recipients: &str) -> Option<Envelope> {
 
 fn kind_of(url: &str) -> Result<Kind> {
     match url.split_once(':') {
+        Some(("sqlite", path)) if path.trim_start_matches('/') == ":memory:" => Err(OutboxError::Refused(
+            "a database in memory keeps nothing: name a file, sqlite:PATH".to_owned(),
+        )),
         Some(("sqlite", path)) if !path.is_empty() && !path.contains('?') => Ok(Kind::Sqlite),
         Some(("postgres" | "postgresql", _)) => Ok(Kind::Postgres),
         // Not shown: it may hold a password.
@@ -440,5 +484,42 @@ mod tests {
             assert_eq!(full, 2, "FULL");
             connections.push(connection);
         }
+    }
+
+    async fn outbox_with_a_message(directory: &tempfile::TempDir) -> (Outbox, String) {
+        let url = format!("sqlite:{}", directory.path().join("outbox.db").display());
+        let outbox = Outbox::open(&url, Missing::Create, Clock::system()).await.unwrap();
+        let draft =
+            Draft::plain("alerts@contoso.com", &["reader@example.com".to_owned()], "Hi", "Hi").unwrap();
+        let Enqueued::New { id } = outbox.enqueue(&draft, None).await.unwrap() else { panic!("it is new") };
+        outbox.renew("worker", Duration::from_secs(30)).await.unwrap();
+        (outbox, id)
+    }
+
+    #[tokio::test]
+    async fn a_message_whose_claim_is_not_committed_is_not_sent() {
+        let directory = tempfile::tempdir().unwrap();
+        let (outbox, id) = outbox_with_a_message(&directory).await;
+        // Fails at the commit and no earlier, as a full disk may; only while the message is claimed.
+        let trap = "CREATE TABLE elsewhere (id TEXT PRIMARY KEY); \
+                    CREATE TABLE trap (id TEXT REFERENCES elsewhere DEFERRABLE INITIALLY DEFERRED); \
+                    CREATE TRIGGER spring AFTER UPDATE ON outbox_messages WHEN NEW.state = 'sending' \
+                    BEGIN INSERT INTO trap VALUES (NEW.id); END";
+        sqlx::raw_sql(trap).execute(&outbox.pool).await.unwrap();
+        let claimed = outbox.claim(&id, "worker").await;
+        assert!(matches!(claimed, Err(OutboxError::Database(_))), "{claimed:?}");
+        assert_eq!(outbox.state(&id).await.unwrap(), Some((WAITING.to_owned(), None)));
+    }
+
+    #[tokio::test]
+    async fn a_message_that_a_person_dropped_is_not_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let (outbox, id) = outbox_with_a_message(&directory).await;
+        let claimed = outbox.claim(&id, "worker").await.unwrap().unwrap();
+        outbox.retire("worker").await.unwrap();
+        outbox.bury_the_dead().await.unwrap();
+        outbox.resolve(&id, Decision::Drop).await.unwrap();
+        outbox.unclaim(&id, &claimed.claim, WAITING, None).await;
+        assert_eq!(outbox.state(&id).await.unwrap().unwrap().0, DROPPED);
     }
 }

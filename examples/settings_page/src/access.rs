@@ -182,8 +182,15 @@ pub fn check_public_url(url: &Url) -> Result<(), String> {
             );
         }
     }
-    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
-        return Err("the page's address must have no path, such as https://mail.contoso.com/".to_owned());
+    if url.path() != "/"
+        || url.query().is_some()
+        || url.fragment().is_some()
+        || !url.username().is_empty()
+        || url.password().is_some()
+    {
+        return Err(
+            "the page's address must have no path and no user, such as https://mail.contoso.com/".to_owned()
+        );
     }
     Ok(())
 }

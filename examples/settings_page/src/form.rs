@@ -54,13 +54,14 @@ impl Form {
     }
 
     /// Keeps the saved secrets where the fields were left empty, since they are never sent to a browser.
+    ///
+    /// The password is for its server alone: another one gets it only when it is entered again.
     pub fn keeping_secrets(mut self, saved: &Self) -> Self {
-        for (field, saved) in
-            [(&mut self.client_secret, &saved.client_secret), (&mut self.password, &saved.password)]
-        {
-            if field.is_empty() {
-                field.clone_from(saved);
-            }
+        if self.client_secret.is_empty() {
+            self.client_secret.clone_from(&saved.client_secret);
+        }
+        if self.password.is_empty() && self.host == saved.host {
+            self.password.clone_from(&saved.password);
         }
         self
     }

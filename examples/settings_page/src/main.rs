@@ -92,14 +92,16 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
 }
 
 fn vault(database: &Path, key_file: &Path) -> Result<Vault, String> {
-    match std::env::var(KEY_VARIABLE) {
-        Ok(key) => Vault::from_base64(&key).map_err(|error| format!("{KEY_VARIABLE}: {error}")),
-        Err(_) if database.exists() && !key_file.exists() => Err(format!(
+    match std::env::var_os(KEY_VARIABLE) {
+        Some(key) => {
+            Vault::from_base64(&key.to_string_lossy()).map_err(|error| format!("{KEY_VARIABLE}: {error}"))
+        }
+        None if database.exists() && !key_file.exists() => Err(format!(
             "the key file {} is not there, and without it nobody can open {}: restore it, or move the database away",
             key_file.display(),
             database.display()
         )),
-        Err(_) => Vault::from_file(key_file).map_err(|error| error.to_string()),
+        None => Vault::from_file(key_file).map_err(|error| error.to_string()),
     }
 }
 

@@ -26,6 +26,7 @@ fn what_cannot_be_done_is_refused_and_leaves_no_file_behind() {
         (&["--listen", "0.0.0.0:0"], "is open to the network"),
         (&["--listen", "0.0.0.0:0", "--public-url", "http://mail.contoso.com"], "must be https"),
         (&["--listen", "127.0.0.1:0", "--public-url", "https://contoso.com/mail"], "must have no path"),
+        (&["--listen", "127.0.0.1:0", "--public-url", "https://:hunter2@contoso.com"], "and no user"),
         (&["--demo", "--database", "settings.db"], "cannot be used with"),
         (
             &["--listen", "127.0.0.1:0", "--database", "missing/settings.db"],
@@ -37,6 +38,23 @@ fn what_cannot_be_done_is_refused_and_leaves_no_file_behind() {
     }
     std::fs::write(directory.path().join("settings.db"), "").unwrap();
     refused(directory.path(), &["--listen", "127.0.0.1:0"], "settings.db.key is not there");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_that_is_no_text_is_refused_and_none_made_in_its_place() {
+    use std::os::unix::ffi::OsStrExt;
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new("timeout");
+    command.args(["10", env!("CARGO_BIN_EXE_settings-page"), "--listen", "127.0.0.1:0"]);
+    let output = command
+        .current_dir(directory.path())
+        .env("SETTINGS_PAGE_KEY", std::ffi::OsStr::from_bytes(b"\xff"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && said.contains("SETTINGS_PAGE_KEY: the key must be"), "{said}");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "no key file was made");
 }
 
 #[test]

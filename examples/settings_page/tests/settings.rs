@@ -8,6 +8,7 @@ use settings_page::database::Database;
 use settings_page::form::Form;
 use settings_page::vault::Vault;
 use smtp_oauth::TokenStore;
+use smtp_oauth::testing::FakeExchange;
 use support::{Site, fields};
 
 const SECRET: &str = "8Q~entered-in-the-form";
@@ -63,6 +64,53 @@ async fn secrets_are_never_sent_to_the_browser_and_kept_when_the_field_is_empty(
     assert_eq!(browser.post("/settings", &fields(&empty)).await.status, StatusCode::SEE_OTHER);
     let saved = site.page.form().await.unwrap().unwrap();
     assert_eq!((saved.client_secret.as_str(), saved.password.as_str()), (SECRET, "hunter2~pw"));
+}
+
+#[tokio::test]
+async fn a_saved_password_goes_to_another_server_only_when_it_is_entered_again() {
+    let site = Site::start().await;
+    let mut browser = site.administrator().await;
+    let form = site.page.form().await.unwrap().unwrap();
+    let basic = Form { method: "basic".to_owned(), password: "hunter2~pw".to_owned().into(), ..form };
+    assert_eq!(browser.post("/settings", &fields(&basic)).await.status, StatusCode::SEE_OTHER);
+    let elsewhere =
+        Form { host: "mail.attacker.example".to_owned(), password: String::new().into(), ..basic.clone() };
+    let answer = browser.post("/settings", &fields(&elsewhere)).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(answer.attribute(" name=\"password\"", "aria-invalid"), "true");
+    assert!(site.page.form().await.unwrap().unwrap() == basic, "nothing was saved");
+    let entered = Form { password: basic.password.clone(), ..elsewhere };
+    assert_eq!(browser.post("/settings", &fields(&entered)).await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn a_mail_is_sent_with_user_name_and_password_and_then_by_oauth_again() {
+    let site = Site::start().await;
+    let mut browser = site.administrator().await;
+    let callback = site.tenant().entra().approve(&browser.begin_sign_in().await);
+    browser.come_back(&callback).await;
+    let oauth = site.page.form().await.unwrap().unwrap();
+
+    let server = FakeExchange::builder().password("relay", "hunter2~pw").start().await;
+    let roots = site.page.demo.as_ref().unwrap().database().with_file_name("roots.pem");
+    let both = site.tenant().exchange().root_pem().to_owned() + server.root_pem();
+    std::fs::write(roots, both).unwrap();
+    let basic = Form {
+        method: "basic".to_owned(),
+        port: server.port().to_string(),
+        username: "relay".to_owned(),
+        password: "hunter2~pw".to_owned().into(),
+        ..oauth.clone()
+    };
+    browser.post("/settings", &fields(&basic)).await;
+    browser.post("/test-mail", &[]).await;
+    assert!(browser.get("/").await.text.contains("The test mail was accepted"));
+    assert_eq!((server.message_count(), site.tenant().exchange().message_count()), (1, 0));
+
+    browser.post("/settings", &fields(&oauth)).await;
+    browser.post("/test-mail", &[]).await;
+    assert!(browser.get("/").await.text.contains("The test mail was accepted"), "the sign-in was kept");
+    assert_eq!((server.message_count(), site.tenant().exchange().message_count()), (1, 1));
 }
 
 #[tokio::test]

@@ -93,6 +93,11 @@ async fn bad_input_is_refused_with_code_2_and_leaves_nothing_behind() {
             &["--database", "mysql://user:hunter2@host/", "enqueue", "--from", SENDER, "--to", READER],
             "named by a URL",
         ),
+        (
+            &["--database", "sqlite::memory:", "enqueue", "--from", SENDER, "--to", READER],
+            "a database in memory keeps nothing",
+        ),
+        (&["--database", "postgres://u:hunter2@@@:x/db", "status"], "is no address of a database"),
         (&["status"], "there is no outbox that can be opened at sqlite:"),
         (&["resume"], "there is no outbox"),
         (&["resolve", "01M", "--drop"], "there is no outbox"),
@@ -115,6 +120,22 @@ async fn bad_input_is_refused_with_code_2_and_leaves_nothing_behind() {
             .contains("hunter2")
     );
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "no database was made");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn messages_are_in_files_that_their_owner_alone_can_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let enqueue = ["enqueue", "--from", SENDER, "--to", READER, "--subject", "Hello", "--text", "private"];
+    assert_eq!(place.say(&enqueue, b"").await.code, 0);
+    let outbox = Outbox::open(&url(place.path()), Missing::Refuse, Clock::system()).await.unwrap();
+    outbox.resume().await.unwrap();
+    for entry in std::fs::read_dir(place.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", entry.path().display());
+    }
 }
 
 #[tokio::test]
@@ -143,6 +164,7 @@ async fn settings_that_cannot_be_used_are_listed_before_anything_is_sent() {
     for problem in ["server.username", "server.port", "authentication.password"] {
         place.refused(&work, "", problem).await;
     }
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1, "no database was made");
     let good = "[server]\nusername = \"svc-mail@contoso.com\"\n[authentication]\nmethod = \"basic\"\npassword = \"x\"\n";
     std::fs::write(settings, good).unwrap();
     place
@@ -177,6 +199,31 @@ async fn a_message_is_taken_over_once_and_can_be_dropped() {
     place.refused(&["resolve", id, "--resend"], "", "is waiting: there is nothing to decide about it").await;
     assert_eq!(place.say(&["resolve", id, "--drop"], b"").await.out, format!("{id} is dropped\n"));
     assert_eq!(place.say(&["status"], b"").await.out, "1 dropped; workers: 0\n");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_message_without_end_is_refused_before_it_fills_the_memory() {
+    let place = Place::new();
+    let mut command = place.command(&["enqueue", "--from", SENDER, "--to", READER]);
+    let endless = std::fs::File::open("/dev/zero").unwrap();
+    let output = command.stdin(endless).stderr(Stdio::piped()).output();
+    let output = tokio::time::timeout(Duration::from_secs(60), output).await.expect("it ends").unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && said.contains("larger than 150 MiB"), "{said}");
+}
+
+#[tokio::test]
+async fn what_was_done_is_no_failure_because_nobody_reads_about_it() {
+    let place = Place::new();
+    let enqueue = ["enqueue", "--from", SENDER, "--to", READER, "--subject", "Hello", "--text", "Hello"];
+    for arguments in [&enqueue[..], &["resume"], &["status"]] {
+        let mut child = place.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().await.unwrap().code(), Some(0), "{arguments:?}");
+    }
+    let outbox = Outbox::open(&url(place.path()), Missing::Refuse, Clock::system()).await.unwrap();
+    assert_eq!(outbox.status().await.unwrap().count("waiting"), 1);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use outbox::limits::OutboxLimits;
 use outbox::message::{Decision, Enqueued, Fate, Outcome};
 use outbox::store::{Missing, Outbox};
 use outbox::worker::{Options, work};
-use smtp_oauth::testing::{Fault, FaultPoint};
+use smtp_oauth::testing::{Fault, FaultPoint, ManualClock};
 use smtp_oauth::{Clock, Reservation, SendingLimits, SharedLimits};
 
 use tokio::sync::watch;
@@ -371,6 +371,31 @@ async fn a_server_that_cannot_be_reached_holds_everything_for_a_while() {
     let outcome = attempt(&stage.outbox, &gone, &claimed).await;
     let until = stage.outbox.now() + 30_000;
     assert!(matches!(&outcome, Outcome::Hold { until: at, .. } if *at == until), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn resume_goes_on_at_once_with_the_message_that_met_the_hold_too() {
+    let stage = Stage::start().await;
+    let id = stage.add(READER).await;
+    let claimed = stage.claim(&id).await.unwrap();
+    let hold = Outcome::Hold { until: stage.outbox.now() + 86_400_000, reason: "2 of 2 today".to_owned() };
+    assert!(stage.outbox.finish(&claimed, &hold).await.unwrap());
+    assert!(stage.claim(&id).await.is_none());
+    assert!(stage.outbox.resume().await.unwrap());
+    assert_eq!(stage.send(&id).await, Outcome::Sent { refused: vec![] });
+}
+
+#[tokio::test]
+async fn a_message_that_a_clock_ahead_of_the_others_dated_is_shown_as_waiting_for_its_time() {
+    let stage = Stage::start().await;
+    let ahead = ManualClock::new();
+    ahead.advance(Duration::from_secs(365 * 24 * 3600));
+    let other = Outbox::open(&url(stage.directory.path()), Missing::Refuse, ahead.clock()).await.unwrap();
+    let id = new(&other, &draft(READER, "Hello")).await;
+    assert!(stage.claim(&id).await.is_none());
+    let shown = stage.outbox.status().await.unwrap().to_string();
+    assert!(shown.contains(&format!("{id} is waiting")) && shown.contains("not before 2027-"), "{shown}");
+    assert!(shown.contains(&format!("`outbox resolve {id} --drop`")), "{shown}");
 }
 
 #[tokio::test]

@@ -297,6 +297,10 @@ fn each_mistake_in_authentication_is_explained_under_its_path() {
             r#"authentication.client_secret_expires (given "30.6.2027"): enter the day as the portal shows it, in the form 2027-06-30"#,
         ),
         (
+            oauth("client_secret = 'x'\nclient_secret_expires = 's3cr3t~Q-geheim'"),
+            "authentication.client_secret_expires: enter the day as the portal shows it, in the form 2027-06-30",
+        ),
+        (
             oauth("client_secret = ' x'"),
             "authentication.client_secret: copy the secret again: there are blanks around it",
         ),

@@ -156,6 +156,8 @@ async fn a_callback_of_another_sign_in_is_refused_before_anything_in_it_is_belie
         let error = web.finish(&pending, &callback).await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
         assert_eq!(error.to_string(), "the callback belongs to another sign-in (wrong `state`)");
+        let remedy = smtp_oauth::entra::remedy(&error).unwrap().to_string();
+        assert!(remedy.contains("begin the sign-in again, in one tab"), "{remedy}");
     }
     assert_eq!(web.entra.requests(), 0);
 }

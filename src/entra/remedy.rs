@@ -1,7 +1,7 @@
 //! What to do about a refusal by Entra ID, from its AADSTS code or, failing that, from the kind of the error.
 
 use super::aadsts::{self, Row};
-use crate::oauth::MissingScope;
+use crate::oauth::{MissingScope, WrongCallback};
 use crate::remedy::{Blanks, Remedy, Who};
 use crate::token::{ServerAnswer, TokenError, TokenErrorKind};
 
@@ -24,13 +24,14 @@ pub fn remedy(error: &TokenError) -> Option<Remedy> {
 pub(crate) fn remedy_for(error: &TokenError, blanks: &Blanks<'_>) -> Option<Remedy> {
     let mut remedy = match row(error.server_answer()) {
         Some(row) => row.advice.fill(blanks),
-        None => match missing_scope(error) {
+        None => match source::<MissingScope>(error) {
             Some(missing) => of_missing_scope(missing),
             None if error.kind() == TokenErrorKind::SignInRequired
                 && *error.server_answer() == ServerAnswer::default() =>
             {
                 nothing_stored(blanks)
             }
+            None if source::<WrongCallback>(error).is_some() => of_wrong_callback(),
             None => of_kind(error.kind(), blanks)?,
         },
     };
@@ -47,8 +48,15 @@ pub(super) fn row(answer: &ServerAnswer) -> Option<&'static Row> {
     answer.codes.iter().find_map(|code| aadsts::find(*code))
 }
 
-fn missing_scope(error: &TokenError) -> Option<&MissingScope> {
+fn source<E: std::error::Error + 'static>(error: &TokenError) -> Option<&E> {
     std::error::Error::source(error)?.downcast_ref()
+}
+
+/// The browser brought the answer, so no server can be to blame.
+fn of_wrong_callback() -> Remedy {
+    Remedy::new("The browser came back with something that does not answer this sign-in.".to_owned(), Who::User)
+        .step("begin the sign-in again, in one tab, and do not use the browser's Back or an old address")
+        .step("if that does not help: check that the redirect URL is this program's, and that the browser keeps its cookies")
 }
 
 /// Entra granted something, so it gave no code: the app registration asks for less than the sign-in did.

@@ -7,6 +7,15 @@ use super::error::{Classify, of_callback};
 use super::id_token::is_same_secret;
 use crate::token::{TokenError, TokenErrorKind};
 
+/// What came back from the browser does not answer the sign-in; found as the source of a
+/// [`TokenError`](crate::TokenError).
+///
+/// Two sign-ins at once, a page from the browser's history, or somebody else's address; nothing in it was believed.
+/// [`entra::remedy`](crate::entra::remedy) says what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the browser came back with something that does not answer the sign-in")]
+pub struct WrongCallback(());
+
 /// No sign-in page sends more.
 const MOST_BYTES: usize = 16 * 1024;
 
@@ -76,5 +85,5 @@ impl Callback {
 }
 
 fn invalid(message: &str) -> TokenError {
-    TokenError::new(TokenErrorKind::InvalidResponse, message)
+    TokenError::with_source(TokenErrorKind::InvalidResponse, message, WrongCallback(()))
 }

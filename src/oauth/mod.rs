@@ -29,6 +29,7 @@ mod transport;
 
 pub use self::assertion::{AssertionFuture, AssertionKey, AssertionSigner, ClientAssertion};
 pub use self::authorization_code::{AuthorizationCode, Prompt};
+pub use self::callback::WrongCallback;
 pub use self::certificate::{CertificateError, ClientCertificate};
 pub use self::client::{Client, ClientAuthentication, ClientBuilder, ClientError};
 pub use self::device::{DeviceCode, DeviceEvent, DeviceSignIn};

@@ -110,7 +110,12 @@ fn read_expiry(keys: &mut Keys<'_>) -> Option<Date> {
     let given = keys.text(SECRET_EXPIRES, mend)?;
     let day = given.split_once(['T', ' ']).map_or(given, |(day, _time)| day);
     let read = Date::parse(day, &Iso8601::DATE);
-    keys.accept(read.map_err(|_| ConfigProblem::new(SECRET_EXPIRES, mend).showing(given)))
+    keys.accept(read.map_err(|_| {
+        let problem = ConfigProblem::new(SECRET_EXPIRES, mend);
+        // The secret itself stands beside the day in the portal, and is easily pasted here.
+        let is_like_a_day = given.chars().all(|char| char.is_ascii_digit() || "-./: TZ+".contains(char));
+        if is_like_a_day { problem.showing(given) } else { problem }
+    }))
 }
 
 fn read_certificate(keys: &mut Keys<'_>, directory: &Path) -> Option<ClientCredential> {

@@ -70,7 +70,7 @@ pub use diagnose::{Diagnose, Diagnosis, DiagnosisStep, StepName, StepResult, dia
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "redis")]
 pub use limits::RedisLimits;
-pub use limits::{Reservation, ReserveFuture, SharedLimits, SharedLimitsError};
+pub use limits::{ReleaseFuture, Reservation, ReserveFuture, SharedLimits, SharedLimitsError};
 pub use mailer::{
     Batch, BatchProgress, IntoSubmission, Mailer, MailerBuilder, Mailers, MailersBuilder, MailersStatus,
     SubmitOptions,

@@ -10,10 +10,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use secrecy::ExposeSecret;
-use smtp_oauth::testing::{FakeEntra, FakeMicrosoft365, ManualClock, TokenFault};
+use smtp_oauth::testing::{FakeEntra, FakeMicrosoft365, Fault, FaultPoint, ManualClock, TokenFault};
 use smtp_oauth::token::store::StoredTokens;
 use smtp_oauth::{
-    Authentication, Clock, Disposition, ErrorKind, Mailer, RedisLimits, RedisStore, Reservation,
+    Authentication, Clock, Disposition, ErrorKind, Mailer, RedisLimits, RedisStore, Reservation, RetryPolicy,
     SendingLimits, Settings, SharedLimits, TokenErrorKind, TokenProvider, TokenRequest, TokenStore,
     WhenReached,
 };
@@ -326,6 +326,35 @@ async fn a_fleet_stays_within_the_minute_and_the_day_together() {
         Reservation::Wait(wait) => assert!(wait > Duration::from_secs(23 * 3600), "{wait:?}"),
         other => panic!("{other:?}"),
     }
+    fleet[1].release("day@contoso.com", 4).await.unwrap();
+    assert_eq!(fleet[2].reserve("day@contoso.com", &a_day, 4).await.unwrap(), Reservation::Granted);
+    assert_ne!(fleet[0].reserve("day@contoso.com", &a_day, 1).await.unwrap(), Reservation::Granted);
+    fleet[0].release("day@contoso.com", 100).await.unwrap(); // More than there are.
+    assert_eq!(fleet[0].reserve("day@contoso.com", &a_day, 10).await.unwrap(), Reservation::Granted);
+}
+
+#[tokio::test]
+async fn an_outage_does_not_use_up_the_day_of_a_fleet() {
+    let Some(server) = RedisServer::start().await else { return };
+    let tenant = FakeMicrosoft365::start().await;
+    let limits = SendingLimits::new()
+        .with_recipients_per_day(NonZeroU32::new(10))
+        .with_when_reached(WhenReached::Fail);
+    let tokens = tenant.entra().app().build().unwrap().refresh_token(tenant.entra().store());
+    let mailer = Mailer::builder(tenant.server().limits(limits).build().unwrap())
+        .authentication(Authentication::oauth(tokens))
+        .shared_limits(RedisLimits::open(server.url.as_str()).unwrap())
+        .retry(RetryPolicy::never())
+        .build()
+        .unwrap();
+    let down = Fault::ReplyThenClose("421 4.3.2 Service not available".into());
+    tenant.exchange().inject(FaultPoint::Greeting, down.always());
+    for _ in 0..12 {
+        let error = mailer.send_test().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ServerUnavailable);
+    }
+    tenant.recover();
+    mailer.send_test().await.unwrap();
 }
 
 #[tokio::test]

@@ -66,8 +66,7 @@ impl SendingLimits {
 
     /// Sets how many recipients may be addressed in any 24 hours, repeated ones counted again; `None` for no limit.
     ///
-    /// Attempts that end before any recipient was named to the server are not counted, but by a fleet's
-    /// [`SharedLimits`](crate::SharedLimits).
+    /// Attempts that end before any recipient was named to the server are not counted.
     #[must_use]
     pub fn with_recipients_per_day(mut self, recipients: Option<NonZeroU32>) -> Self {
         self.recipients_per_day = recipients;

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock::{Clock, Moment};
+use crate::clock::{Clock, Elapsed, Moment};
 use crate::config::{SendingLimits, WhenReached};
 use crate::error::Error;
 use crate::observe::limits::{self as observe, Waits};
@@ -19,7 +19,7 @@ use crate::retry::Backoff;
 
 #[cfg(feature = "redis")]
 pub use redis::RedisLimits;
-pub use shared::{Reservation, ReserveFuture, SharedLimits, SharedLimitsError};
+pub use shared::{ReleaseFuture, Reservation, ReserveFuture, SharedLimits, SharedLimitsError};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -63,14 +63,34 @@ pub(crate) struct Ticket<'a> {
     limiter: &'a Limiter,
     recipients: u32,
     since: Moment,
+    /// The fleet counts it too.
+    is_shared: bool,
 }
 
 impl Ticket<'_> {
     /// No recipient was named to the server: none counts, or an outage would use up the day.
-    pub(crate) fn spare_recipients(self) {
+    ///
+    /// # Cancellation
+    /// A dropped future may leave them counted for the fleet.
+    pub(crate) async fn spare_recipients(self) {
         if let Some(window) = &mut self.limiter.state().recipients {
             window.take_back(self.recipients, self.since);
         }
+        if let Some(Shared { limits, mailbox }) =
+            self.limiter.shared.as_ref().filter(|_| self.counts_day_together())
+        {
+            let deadline = self.limiter.clock.moment().after(LONGEST_RESERVE);
+            let released = self.limiter.clock.until(deadline, limits.release(mailbox, self.recipients)).await;
+            if let Err(error) = released.unwrap_or_else(late) {
+                observe::shared_unavailable(&error);
+            }
+        }
+    }
+}
+
+impl Ticket<'_> {
+    fn counts_day_together(&self) -> bool {
+        self.is_shared && self.limiter.limits.recipients_per_day().is_some()
     }
 }
 
@@ -145,10 +165,13 @@ impl Limiter {
                     )));
                 }
                 Ok(Some(at)) if at <= now => {
-                    let Some(pause) = self.reserve(recipients, deadline).await else {
-                        self.state().count(recipients, now);
-                        wait.end(&self.clock);
-                        return Ok(Ticket { limiter: self, recipients, since: now });
+                    let pause = match self.reserve(recipients, deadline).await {
+                        Reserved::Wait(pause) => pause,
+                        Reserved::Granted { is_shared } => {
+                            self.state().count(recipients, now);
+                            wait.end(&self.clock);
+                            return Ok(Ticket { limiter: self, recipients, since: now, is_shared });
+                        }
                     };
                     let at = now.after(pause);
                     if at > deadline || self.limits.when_reached() == WhenReached::Fail {
@@ -176,19 +199,20 @@ impl Limiter {
         }
     }
 
-    /// Takes a place in the fleet's count; says how long to wait when there is none.
-    async fn reserve(&self, recipients: u32, deadline: Moment) -> Option<Duration> {
-        let Shared { limits, mailbox } = self.shared.as_ref()?;
+    /// Takes a place in the fleet's count, if there is a fleet and its count can be had.
+    async fn reserve(&self, recipients: u32, deadline: Moment) -> Reserved {
+        let Some(Shared { limits, mailbox }) = &self.shared else {
+            return Reserved::Granted { is_shared: false };
+        };
         let deadline = self.clock.moment().after(LONGEST_RESERVE).min(deadline);
         let reserved = self.clock.until(deadline, limits.reserve(mailbox, &self.limits, recipients)).await;
-        let late = |_| Err(SharedLimitsError::new("the fleet's sending limits do not answer"));
         match reserved.unwrap_or_else(late) {
-            Ok(Reservation::Granted) => None,
+            Ok(Reservation::Granted) => Reserved::Granted { is_shared: true },
             // A wait of no time would ask again and again.
-            Ok(Reservation::Wait(wait)) => Some(wait.max(Duration::from_millis(1))),
+            Ok(Reservation::Wait(wait)) => Reserved::Wait(wait.max(Duration::from_millis(1))),
             Err(error) => {
                 observe::shared_unavailable(&error);
-                None
+                Reserved::Granted { is_shared: false }
             }
         }
     }
@@ -241,6 +265,16 @@ impl Limiter {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the fleet says to one message.
+enum Reserved {
+    Granted { is_shared: bool },
+    Wait(Duration),
+}
+
+fn late<T>(_elapsed: Elapsed) -> Result<T, SharedLimitsError> {
+    Err(SharedLimitsError::new("the fleet's sending limits do not answer"))
 }
 
 fn limit_reached(wait: Option<Duration>) -> Error {

@@ -4,11 +4,11 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use redis::Script;
 use redis::aio::MultiplexedConnection;
+use redis::{Script, ScriptInvocation};
 use secrecy::SecretString;
 
-use super::shared::{Reservation, ReserveFuture, SharedLimits, SharedLimitsError};
+use super::shared::{ReleaseFuture, Reservation, ReserveFuture, SharedLimits, SharedLimitsError};
 use crate::clock::Clock;
 use crate::config::SendingLimits;
 use crate::redis_server::RedisServer;
@@ -64,6 +64,25 @@ if per_day > 0 then
 end
 return 0";
 
+/// KEYS: recipients of the last day. ARGV: recipients to uncount, from the newest bucket on.
+const RELEASE: &str = "
+local left = tonumber(ARGV[1])
+local fields = redis.call('hgetall', KEYS[1])
+local newest = {}
+for i = 1, #fields, 2 do table.insert(newest, {fields[i], tonumber(fields[i + 1])}) end
+table.sort(newest, function(a, b) return tonumber(a[1]) > tonumber(b[1]) end)
+for _, entry in ipairs(newest) do
+  local taken = math.min(left, entry[2])
+  left = left - taken
+  if taken == entry[2] then
+    redis.call('hdel', KEYS[1], entry[1])
+  else
+    redis.call('hincrby', KEYS[1], entry[1], -taken)
+  end
+  if left == 0 then break end
+end
+return 0";
+
 /// Keeps the sending limits of mailboxes in Redis, for a fleet of processes that send through the same ones.
 ///
 /// Each message costs a round trip to Redis. A message counts from the moment it is let out, by the clock of the Redis
@@ -84,7 +103,8 @@ return 0";
 pub struct RedisLimits {
     server: RedisServer,
     clock: Clock,
-    script: Script,
+    reserve: Script,
+    release: Script,
     /// Kept between messages; taken out while in use, so that one that breaks is not used again.
     connection: tokio::sync::Mutex<Option<MultiplexedConnection>>,
 }
@@ -99,7 +119,7 @@ impl RedisLimits {
             SharedLimitsError::with_source("the shared sending limits cannot be opened", error)
         })?;
         let (clock, connection) = (Clock::system(), tokio::sync::Mutex::default());
-        Ok(Self { server, clock, script: Script::new(RESERVE), connection })
+        Ok(Self { server, clock, reserve: Script::new(RESERVE), release: Script::new(RELEASE), connection })
     }
 
     /// Sets the clock that measures deadlines; what is counted goes by the server's. Default: the system's.
@@ -109,19 +129,20 @@ impl RedisLimits {
         self
     }
 
-    async fn ask(&self, mailbox: &str, limits: &SendingLimits, recipients: u32) -> redis::RedisResult<u64> {
+    /// Invokes a script, and connects first if need be.
+    async fn ask(&self, call: &ScriptInvocation<'_>) -> redis::RedisResult<u64> {
         let kept = self.connection.lock().await.take();
         let was_kept = kept.is_some();
         let mut connection = match kept {
             Some(connection) => connection,
             None => self.server.connect().await?,
         };
-        let result = self.invoke(&mut connection, mailbox, limits, recipients).await;
+        let result = call.invoke_async(&mut connection).await;
         let (result, connection) = match result {
             // It was closed while nobody used it: nothing was counted, as nothing was sent.
             Err(error) if was_kept && error.is_connection_dropped() => {
                 let mut connection = self.server.connect().await?;
-                (self.invoke(&mut connection, mailbox, limits, recipients).await, connection)
+                (call.invoke_async(&mut connection).await, connection)
             }
             result => (result, connection),
         };
@@ -131,23 +152,23 @@ impl RedisLimits {
         result
     }
 
-    async fn invoke(
-        &self,
-        connection: &mut MultiplexedConnection,
-        mailbox: &str,
-        limits: &SendingLimits,
-        recipients: u32,
-    ) -> redis::RedisResult<u64> {
-        // The braces keep all three on one node of a cluster, where the script can see them together.
-        let key = |part| format!("{{smtp-oauth:{}}}:{part}", mailbox.to_ascii_lowercase());
-        let number = |limit: Option<NonZeroU32>| limit.map_or(0, NonZeroU32::get);
-        let mut call = self.script.key(key("messages"));
-        call.key(key("recipients")).key(key("serial"));
-        call.arg(number(limits.messages_per_minute()))
-            .arg(number(limits.recipients_per_day()))
-            .arg(recipients);
-        call.invoke_async(connection).await
+    /// The same within the deadline.
+    async fn ask_in_time(&self, call: &ScriptInvocation<'_>) -> Result<u64, SharedLimitsError> {
+        let deadline = self.clock.moment().after(DEADLINE);
+        let failed = format!("the sending limits in Redis at {} cannot be had", self.server.address());
+        match self.clock.until(deadline, self.ask(call)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(SharedLimitsError::with_source(failed, error)),
+            Err(_elapsed) => {
+                Err(SharedLimitsError::new(format!("{failed} within {} seconds", DEADLINE.as_secs())))
+            }
+        }
     }
+}
+
+/// The braces keep all keys of a mailbox on one node of a cluster, where a script can see them together.
+fn key(mailbox: &str, part: &str) -> String {
+    format!("{{smtp-oauth:{}}}:{part}", mailbox.to_ascii_lowercase())
 }
 
 impl SharedLimits for RedisLimits {
@@ -158,23 +179,31 @@ impl SharedLimits for RedisLimits {
         recipients: u32,
     ) -> ReserveFuture<'a> {
         Box::pin(async move {
-            let deadline = self.clock.moment().after(DEADLINE);
-            let failed = format!("the sending limits in Redis at {} cannot be had", self.server.address());
-            match self.clock.until(deadline, self.ask(mailbox, limits, recipients)).await {
-                Ok(Ok(0)) => Ok(Reservation::Granted),
-                Ok(Ok(milliseconds)) => Ok(Reservation::Wait(Duration::from_millis(milliseconds))),
-                Ok(Err(error)) => Err(SharedLimitsError::with_source(failed, error)),
-                Err(_elapsed) => {
-                    Err(SharedLimitsError::new(format!("{failed} within {} seconds", DEADLINE.as_secs())))
-                }
+            let number = |limit: Option<NonZeroU32>| limit.map_or(0, NonZeroU32::get);
+            let mut call = self.reserve.key(key(mailbox, "messages"));
+            call.key(key(mailbox, "recipients")).key(key(mailbox, "serial"));
+            call.arg(number(limits.messages_per_minute()))
+                .arg(number(limits.recipients_per_day()))
+                .arg(recipients);
+            match self.ask_in_time(&call).await? {
+                0 => Ok(Reservation::Granted),
+                milliseconds => Ok(Reservation::Wait(Duration::from_millis(milliseconds))),
             }
+        })
+    }
+
+    fn release<'a>(&'a self, mailbox: &'a str, recipients: u32) -> ReleaseFuture<'a> {
+        Box::pin(async move {
+            let mut call = self.release.key(key(mailbox, "recipients"));
+            call.arg(recipients);
+            self.ask_in_time(&call).await.map(drop)
         })
     }
 }
 
 impl fmt::Debug for RedisLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { server, clock, script: _, connection: _ } = self;
+        let Self { server, clock, reserve: _, release: _, connection: _ } = self;
         f.debug_struct("RedisLimits")
             .field("address", &server.address())
             .field("clock", clock)

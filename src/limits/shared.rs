@@ -24,7 +24,24 @@ pub trait SharedLimits: fmt::Debug + Send + Sync {
         limits: &'a SendingLimits,
         recipients: u32,
     ) -> ReserveFuture<'a>;
+
+    /// Uncounts recipients that were granted and never named to the server, so that an outage does not use up the day.
+    ///
+    /// The message itself goes on counting towards its minute. Default: they go on counting too.
+    ///
+    /// # Errors
+    /// When that could not be noted. It is told in an event, and nothing else comes of it.
+    ///
+    /// # Cancellation
+    /// A dropped future may have uncounted them.
+    fn release<'a>(&'a self, mailbox: &'a str, recipients: u32) -> ReleaseFuture<'a> {
+        let _ = (mailbox, recipients);
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
+
+/// The future that [`SharedLimits::release`] returns.
+pub type ReleaseFuture<'a> = Pin<Box<dyn Future<Output = Result<(), SharedLimitsError>> + Send + 'a>>;
 
 /// The future that [`SharedLimits::reserve`] returns.
 pub type ReserveFuture<'a> =

@@ -98,9 +98,10 @@ impl Inner {
                 }
                 Err(error) => error,
             };
-            match error.phase() < Phase::Mail {
-                true => ticket.spare_recipients(),
-                false => drop(ticket),
+            if error.phase() < Phase::Mail {
+                ticket.spare_recipients().await;
+            } else {
+                drop(ticket);
             }
             if error.cause().is_some_and(ReplyCause::throttles) {
                 self.limiter.slow_down();

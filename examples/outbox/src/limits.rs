@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use smtp_oauth::{Reservation, ReserveFuture, SendingLimits, SharedLimits, SharedLimitsError};
+use smtp_oauth::{ReleaseFuture, Reservation, ReserveFuture, SendingLimits, SharedLimits, SharedLimitsError};
 
 use crate::store::Outbox;
 
@@ -76,6 +76,19 @@ impl SharedLimits for OutboxLimits {
         Box::pin(async move {
             let failed = |error| SharedLimitsError::with_source("the outbox's database cannot count", error);
             self.ask(mailbox, limits, recipients).await.map_err(failed)
+        })
+    }
+
+    fn release<'a>(&'a self, mailbox: &'a str, recipients: u32) -> ReleaseFuture<'a> {
+        Box::pin(async move {
+            // A counterweight in the day's sum, dated so that it is no message of this minute.
+            let released =
+                sqlx::query("INSERT INTO outbox_sent (mailbox, at, recipients) VALUES ($1, $2, $3)")
+                    .bind(mailbox.to_ascii_lowercase())
+                    .bind(self.0.now() - MINUTE)
+                    .bind(-i64::from(recipients));
+            let failed = |error| SharedLimitsError::with_source("the outbox's database cannot count", error);
+            released.execute(self.0.pool()).await.map(drop).map_err(failed)
         })
     }
 }

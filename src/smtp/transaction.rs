@@ -93,15 +93,16 @@ impl Undelivered {
         Failure::new(phase, Cause::Refused(reply)).into()
     }
 
-    /// A group of commands was answered in part; a server that refuses and closes has said why in what did come.
+    /// A group of commands was answered in part; what a server has refused in what did come stays refused, whatever it
+    /// says after that, or does not say.
     pub(super) fn cut_short(failure: Failure, mail: &Reply, recipients: Vec<Reply>, asked: usize) -> Self {
         let all_refused = recipients.len() == asked && !recipients.iter().any(Reply::is_positive);
         let decisive = recipients.iter().find(|reply| all_refused || reply.code() == 421);
-        let refused = match (&failure.cause, decisive) {
-            (Cause::Closed(_), _) if !mail.is_positive() => Some((Phase::Mail, mail)),
-            (Cause::Closed(_), Some(reply)) => Some((Phase::Rcpt, reply)),
-            _ => None,
-        };
+        let is_closed = matches!(failure.cause, Cause::Closed(_));
+        // Neither yes nor no is a refusal only of a server that leaves with it.
+        let is_refusal = |reply: &&Reply| reply.code() >= 400 || is_closed && !reply.is_positive();
+        let mail = Some(mail).filter(is_refusal).map(|reply| (Phase::Mail, reply));
+        let refused = mail.or_else(|| decisive.filter(is_refusal).map(|reply| (Phase::Rcpt, reply)));
         let undelivered = match refused {
             Some((phase, reply)) => Self::refused(phase, reply.clone()),
             None => failure.into(),

@@ -76,21 +76,15 @@ impl Ticket<'_> {
         if let Some(window) = &mut self.limiter.state().recipients {
             window.take_back(self.recipients, self.since);
         }
-        if let Some(Shared { limits, mailbox }) =
-            self.limiter.shared.as_ref().filter(|_| self.counts_day_together())
-        {
+        let Limiter { shared, limits, .. } = self.limiter;
+        let counts_together = self.is_shared && limits.recipients_per_day().is_some();
+        if let Some(Shared { limits, mailbox }) = shared.as_ref().filter(|_| counts_together) {
             let deadline = self.limiter.clock.moment().after(LONGEST_RESERVE);
             let released = self.limiter.clock.until(deadline, limits.release(mailbox, self.recipients)).await;
             if let Err(error) = released.unwrap_or_else(late) {
                 observe::shared_unavailable(&error);
             }
         }
-    }
-}
-
-impl Ticket<'_> {
-    fn counts_day_together(&self) -> bool {
-        self.is_shared && self.limiter.limits.recipients_per_day().is_some()
     }
 }
 

@@ -384,7 +384,7 @@ impl Mailers {
 
 impl Shared {
     fn mailboxes(&self) -> MutexGuard<'_, Mailboxes> {
-        lock(&self.mailboxes)
+        self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -438,10 +438,6 @@ async fn watch(mut watch: Watch, clock: Clock) {
     }
 }
 
-fn lock(mailboxes: &Mutex<Mailboxes>) -> MutexGuard<'_, Mailboxes> {
-    mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl AsyncTransport for Mailers {
     type Ok = Submission;
     type Error = Error;
@@ -463,12 +459,12 @@ impl AsyncTransport for Mailers {
 
 impl fmt::Debug for Mailers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shared { ready, places, refusals: _, mailboxes } = &*self.0;
+        let Shared { ready, places, refusals: _, mailboxes: _ } = &*self.0;
         f.debug_struct("Mailers")
             .field("host", &ready.endpoint.config.host())
             .field("port", &ready.endpoint.config.port())
             .field("connections", &places.status())
-            .field("mailboxes", &lock(mailboxes).states.len())
+            .field("mailboxes", &self.0.mailboxes().states.len())
             .finish_non_exhaustive()
     }
 }

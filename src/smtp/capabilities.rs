@@ -1,4 +1,4 @@
-//! What the server offers in its EHLO reply (RFC 5321 §4.1.1.1). lettre keeps four extensions; we need all of them.
+//! What the server offers in its EHLO reply (RFC 5321 §4.1.1.1). Sends no command.
 
 use super::reply::Reply;
 

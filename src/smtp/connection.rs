@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lettre::transport::smtp::client::AsyncSmtpConnection;
-use lettre::transport::smtp::extension::ClientId;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
@@ -22,7 +20,7 @@ use super::failure::{Cause, Failure, ReplyFault};
 use super::phase::Phase;
 use super::reply::Reply;
 use super::sasl::Line;
-use super::stream::{AfterRefusal, GuardedStream, Transport};
+use super::stream::{GuardedStream, Transport};
 use crate::clock::{Clock, Moment};
 use crate::config::{MailServerConfig, Tls};
 use crate::observe;
@@ -108,7 +106,6 @@ pub(crate) struct Connection {
     pub(super) endpoint: Endpoint,
     pub(super) stream: GuardedStream,
     pub(super) capabilities: Capabilities,
-    lettre: AsyncSmtpConnection,
     /// Commands that were written, wholly or in part, and whose replies have not been read.
     pub(super) owed: u32,
     /// When the submission that uses this connection must be over.
@@ -142,17 +139,11 @@ impl Connection {
             Tls::Implicit => handshake(&endpoint, deadline, Box::new(tcp)).await?,
             Tls::StartTls | Tls::LoopbackPlaintext => Box::new(tcp),
         };
-        let stream = GuardedStream::new(transport, peer);
         let started = endpoint.clock.moment();
-        let (lettre, hello) = greet(&endpoint, deadline, &stream).await?;
-        endpoint.note(Phase::Ehlo, started);
-        stream.set_after_refusal(AfterRefusal::Continue);
-        let capabilities = Capabilities::from_reply(&hello);
         let mut connection = Self {
             endpoint,
-            stream,
-            capabilities,
-            lettre,
+            stream: GuardedStream::new(transport, peer),
+            capabilities: Capabilities::default(),
             owed: 0,
             deadline,
             doubtful: false,
@@ -160,6 +151,9 @@ impl Connection {
             in_transaction: false,
             closing: false,
         };
+        connection.greeting().await?;
+        connection.hello().await?;
+        connection.endpoint.note(Phase::Ehlo, started);
         if config.tls() == Tls::StartTls {
             connection.start_tls().await?;
         }
@@ -194,7 +188,7 @@ impl Connection {
     /// Looks, without waiting, whether an idle connection is still open and silent.
     ///
     /// Anything the server says on its own is a good-bye, such as `421 4.4.2`.
-    pub(crate) async fn is_alive(&self) -> bool {
+    pub(crate) async fn is_alive(&mut self) -> bool {
         self.is_clean() && matches!(self.stream.unread().await, Ok(0))
     }
 
@@ -205,11 +199,31 @@ impl Connection {
         let good_bye = async {
             if self.is_clean() && self.command(Phase::Quit, b"QUIT\r\n", LAST_WORDS).await.is_ok() {
                 // RFC 5321 §4.1.1.10: the server closes first, and has then stopped counting this connection.
-                let _ = clock.until(self.deadline, self.lettre.read_response()).await;
+                let _ = clock.until(self.deadline, self.stream.reply()).await;
             }
         };
         observe::connection::quit().run(good_bye).await;
-        self.stream.close();
+    }
+
+    /// Waits for the server's first words (RFC 5321 §3.1).
+    async fn greeting(&mut self) -> Result<(), Failure> {
+        self.owed += 1;
+        let limit = self.endpoint.config.timeouts().greeting();
+        let span = observe::connection::phase(Phase::Greeting.name());
+        let reply = span.note(span.run(self.read(Phase::Greeting, limit)).await, Failure::name)?;
+        expect(Phase::Greeting, 220, reply).map(drop)
+    }
+
+    /// Says EHLO and learns what the server offers.
+    async fn hello(&mut self) -> Result<(), Failure> {
+        let config = &self.endpoint.config;
+        let limit = config.timeouts().ehlo();
+        let mut line = Vec::new();
+        command::push_line(&mut line, &["EHLO ", config.hello_name()])
+            .map_err(|cause| Failure::new(Phase::Ehlo, cause))?;
+        let reply = self.command(Phase::Ehlo, &line, limit).await?;
+        self.capabilities = Capabilities::from_reply(&expect(Phase::Ehlo, 250, reply)?);
+        Ok(())
     }
 
     /// Upgrades to TLS (RFC 3207) and asks again what the server offers.
@@ -236,15 +250,7 @@ impl Connection {
 
         // RFC 3207 §4.2: what the server said before TLS does not count.
         self.capabilities = Capabilities::default();
-        let mut hello = Vec::new();
-        command::push_line(&mut hello, &["EHLO ", self.endpoint.config.hello_name()])
-            .map_err(|cause| Failure::new(Phase::Ehlo, cause))?;
-        let reply = self.command(Phase::Ehlo, &hello, self.endpoint.config.timeouts().ehlo()).await?;
-        if reply.code() != 250 {
-            return Err(Failure::new(Phase::Ehlo, Cause::Refused(reply)));
-        }
-        self.capabilities = Capabilities::from_reply(&reply);
-        Ok(())
+        self.hello().await
     }
 
     /// Sends one command and reads its reply, both within one limit.
@@ -263,10 +269,10 @@ impl Connection {
         let deadline = self.until(limit);
         self.owed += 1;
         clock
-            .until(deadline, write_all(&self.stream, line))
+            .until(deadline, write_all(&mut self.stream, line))
             .await
             .map_err(|_| self.endpoint.late(phase, limit, self.deadline))?
-            .map_err(|error| Failure::from_io(phase, error))?;
+            .map_err(|error| Failure::new(phase, Cause::Closed(Some(error))))?;
         self.read_until(phase, deadline, limit).await
     }
 
@@ -283,12 +289,11 @@ impl Connection {
         limit: Duration,
     ) -> Result<Reply, Failure> {
         let clock = self.endpoint.clock.clone();
-        let outcome = clock
-            .until(deadline, self.lettre.read_response())
+        let mut reply = clock
+            .until(deadline, self.stream.reply())
             .await
-            .map_err(|_| self.endpoint.late(phase, limit, self.deadline))?;
-        // lettre calls a refusal an error and drops its lines; the stream's copy says what came.
-        let mut reply = self.stream.take_reply().ok_or_else(|| Failure::from_lettre(phase, outcome.err()))?;
+            .map_err(|_| self.endpoint.late(phase, limit, self.deadline))?
+            .map_err(|cause| Failure::new(phase, cause))?;
         reply.redact_echoes(&self.secrets);
         self.owed = self.owed.saturating_sub(1);
         observe::connection::reply(phase.name(), reply.code(), reply.enhanced());
@@ -311,7 +316,7 @@ impl Connection {
                 .within(phase, stall, self.deadline, self.stream.write(rest))
                 .await?
                 .and_then(|count| if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) })
-                .map_err(|error| Failure::from_io(phase, error))?;
+                .map_err(|error| Failure::new(phase, Cause::Closed(Some(error))))?;
             rest = rest.get(written..).unwrap_or_default();
         }
         Ok(())
@@ -322,7 +327,7 @@ impl Connection {
         self.endpoint
             .within(phase, stall, self.deadline, self.stream.flush())
             .await?
-            .map_err(|error| Failure::from_io(phase, error))
+            .map_err(|error| Failure::new(phase, Cause::Closed(Some(error))))
     }
 
     /// After a failed write: the refusal the server may have sent before it closed.
@@ -344,32 +349,16 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        // lettre's half of the stream would keep the socket open until it is dropped too.
-        self.stream.close();
+/// Takes a reply for what its code says.
+fn expect(phase: Phase, code: u16, reply: Reply) -> Result<Reply, Failure> {
+    match reply.code() {
+        found if found == code => Ok(reply),
+        400..600 => Err(Failure::new(phase, Cause::Refused(reply))),
+        found => Err(Failure::new(phase, Cause::Protocol(ReplyFault::Unexpected(found)))),
     }
 }
 
-impl Failure {
-    /// Finds out why lettre could not read a reply.
-    fn from_lettre(phase: Phase, error: Option<lettre::transport::smtp::Error>) -> Self {
-        use std::error::Error;
-        let Some(error) = error else { return Self::new(phase, Cause::Protocol(ReplyFault::Malformed)) };
-        match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
-            Some(io) => {
-                match io.get_ref().and_then(|inner| inner.downcast_ref::<super::failure::ReplyFaultError>()) {
-                    Some(fault) => Self::new(phase, Cause::Protocol(fault.0)),
-                    None => Self::new(phase, Cause::Closed(Some(io.kind().into()))),
-                }
-            }
-            // "incomplete response": the stream has ended; its own faults come as `io::Error`.
-            None => Self::new(phase, Cause::Closed(None)),
-        }
-    }
-}
-
-async fn write_all(stream: &GuardedStream, bytes: &[u8]) -> io::Result<()> {
+async fn write_all(stream: &mut GuardedStream, bytes: &[u8]) -> io::Result<()> {
     let mut rest = bytes;
     while !rest.is_empty() {
         match stream.write(rest).await? {
@@ -407,53 +396,4 @@ async fn handshake(
     observe::connection::encrypted(facts::tls_version(session));
     endpoint.observer.note(|facts| facts.tls = Some(TlsFacts::of(session)));
     Ok(Box::new(encrypted))
-}
-
-/// Lets lettre read the greeting and do EHLO; returns the EHLO reply.
-async fn greet(
-    endpoint: &Endpoint,
-    deadline: Moment,
-    stream: &GuardedStream,
-) -> Result<(AsyncSmtpConnection, Reply), Failure> {
-    let config = &endpoint.config;
-    let hello = ClientId::Domain(config.hello_name().to_owned());
-    let opening = AsyncSmtpConnection::connect_with_transport(Box::new(stream.clone()), &hello);
-    let mut opening = std::pin::pin!(opening);
-    let limit = config.timeouts().greeting();
-    // lettre does both steps in one future; each has its own limit.
-    let greeted = async {
-        tokio::select! {
-            biased;
-            outcome = &mut opening => Some(outcome),
-            () = stream.reply_complete() => None,
-        }
-    };
-    let greeted = endpoint.within(Phase::Greeting, limit, deadline, greeted);
-    let span = observe::connection::phase(Phase::Greeting.name());
-    let outcome = match span.note(span.run(greeted).await, Failure::name)? {
-        Some(outcome) => outcome,
-        None => {
-            let answered = endpoint.within(Phase::Ehlo, config.timeouts().ehlo(), deadline, opening);
-            let span = observe::connection::phase(Phase::Ehlo.name());
-            span.note(span.run(answered).await, Failure::name)?
-        }
-    };
-    let phase = if stream.replies() == 0 || refused_greeting(stream, &outcome) {
-        Phase::Greeting
-    } else {
-        Phase::Ehlo
-    };
-    match (outcome, stream.take_reply()) {
-        (Ok(lettre), Some(reply)) if reply.code() == 250 => Ok((lettre, reply)),
-        (_, Some(reply)) if !reply.is_positive() => Err(Failure::new(phase, Cause::Refused(reply))),
-        (Ok(_), Some(reply)) => {
-            Err(Failure::new(phase, Cause::Protocol(ReplyFault::Unexpected(reply.code()))))
-        }
-        (outcome, _) => Err(Failure::from_lettre(phase, outcome.err())),
-    }
-}
-
-/// The one reply there was is a refusal: lettre stopped at the greeting and sent no EHLO.
-fn refused_greeting<T>(stream: &GuardedStream, outcome: &Result<T, lettre::transport::smtp::Error>) -> bool {
-    stream.replies() == 1 && outcome.as_ref().is_err_and(|error| error.status().is_some())
 }

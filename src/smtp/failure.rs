@@ -77,21 +77,7 @@ impl Failure {
     pub(crate) fn new(phase: Phase, cause: Cause) -> Self {
         Self { phase, cause }
     }
-
-    /// Classifies an error from reading or writing the stream.
-    pub(crate) fn from_io(phase: Phase, error: io::Error) -> Self {
-        let cause = match error.get_ref().and_then(|inner| inner.downcast_ref::<ReplyFaultError>()) {
-            Some(ReplyFaultError(fault)) => Cause::Protocol(*fault),
-            None => Cause::Closed(Some(error)),
-        };
-        Self { phase, cause }
-    }
 }
-
-/// Carries a [`ReplyFault`] through `io::Error`, the only error a stream may return.
-#[derive(Debug, thiserror::Error)]
-#[error("not an SMTP reply")]
-pub(crate) struct ReplyFaultError(pub(crate) ReplyFault);
 
 impl std::fmt::Display for ReplyFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,4 +1,4 @@
-//! SMTP submission (RFC 6409) over one connection: lettre reads the replies, this module owns every byte that is written.
+//! SMTP submission (RFC 6409) over one connection: every byte that is written, every reply that is read.
 //!
 //! Knows nothing of tokens' origin, of pools or of retries.
 

@@ -1,19 +1,16 @@
-//! The guarded byte stream between lettre and the network: sits above TLS, hands lettre the code of one line at a time,
-//! keeps every reply whole, and bounds what a server may send. Speaks no SMTP itself.
+//! The guarded byte stream to the network: sits above TLS, reads replies whole, and bounds what a server may send. Knows
+//! no command and no deadline.
 
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use lettre::transport::smtp::client::AsyncTokioStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Notify;
 
-use super::failure::{ReplyFault, ReplyFaultError};
+use super::failure::{Cause, ReplyFault};
 use super::reply::Reply;
 
 /// RFC 5321 §4.5.3.1.5 says 512 octets; some servers put URLs in.
@@ -22,41 +19,26 @@ const MOST_LINES: usize = 128;
 const MOST_BYTES: usize = 64 * 1024;
 /// What is read at a time; a reply seldom has more than a few hundred octets.
 const READ: usize = 4096;
-/// What lettre is given for the text and the end of every line. It needs the code, and in an EHLO reply any one word; its
-/// feature `tracing` would log the text, and that may be an echo of a secret. Our copy is whole.
-const TEXT_FOR_LETTRE: &[u8] = b"-\r\n";
 
 /// What carries the bytes: a TCP socket, or TLS on one.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Transport for T {}
 
-/// A handle on the stream; lettre holds one and the connection another.
-#[derive(Clone)]
-pub(crate) struct GuardedStream(Arc<Shared>);
-
-struct Shared {
-    inner: Mutex<Inner>,
-    peer: SocketAddr,
-    reply_complete: Notify,
-}
-
-struct Inner {
+/// Octets out and replies in.
+pub(crate) struct GuardedStream {
     /// `None` while a TLS handshake has it, and for ever if that fails.
     transport: Option<Box<dyn Transport>>,
+    peer: SocketAddr,
     /// Where the transport puts what it reads; kept, because making one zeroes it.
     chunk: Box<[u8]>,
     incoming: Vec<u8>,
-    /// What of `incoming` has been handed over.
+    /// What of `incoming` has been read as replies.
     taken: usize,
-    /// A line on its way to lettre, when it did not fit into one read.
-    outgoing: Vec<u8>,
     collecting: Collector,
-    replies: u32,
-    last: Option<Reply>,
-    after_refusal: AfterRefusal,
     ended: bool,
 }
 
+/// The lines of a reply that has not come to its end.
 #[derive(Default)]
 struct Collector {
     code: u16,
@@ -64,107 +46,91 @@ struct Collector {
     bytes: usize,
 }
 
-/// What the stream does once the server has refused something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AfterRefusal {
-    /// Goes on.
-    Continue,
-    /// Ends, so that lettre's own good-bye does not wait for a server that has already said no.
-    End,
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Completed {
+    Line,
+    Reply,
 }
 
 impl GuardedStream {
     pub(crate) fn new(transport: Box<dyn Transport>, peer: SocketAddr) -> Self {
-        let inner = Inner {
+        Self {
             transport: Some(transport),
+            peer,
             chunk: vec![0; READ].into_boxed_slice(),
             incoming: Vec::new(),
             taken: 0,
-            outgoing: Vec::new(),
             collecting: Collector::default(),
-            replies: 0,
-            last: None,
-            after_refusal: AfterRefusal::End,
             ended: false,
-        };
-        Self(Arc::new(Shared { inner: Mutex::new(inner), peer, reply_complete: Notify::new() }))
+        }
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        // Nothing panics while holding the lock; if it ever did, the bytes would still be in order.
-        self.0.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sets what happens after the next refusal; starts as [`AfterRefusal::End`].
-    pub(crate) fn set_after_refusal(&self, after: AfterRefusal) {
-        self.inner().after_refusal = after;
-    }
-
-    /// Takes the reply that lettre has just read to its end.
-    pub(crate) fn take_reply(&self) -> Option<Reply> {
-        self.inner().last.take()
-    }
-
-    /// Returns how many replies were read to their end.
-    pub(crate) fn replies(&self) -> u32 {
-        self.inner().replies
-    }
-
-    /// Waits until a reply has been read to its end.
-    pub(crate) async fn reply_complete(&self) {
-        self.0.reply_complete.notified().await;
+    /// Reads one reply to its end.
+    ///
+    /// # Cancellation
+    /// A dropped future loses nothing: the next call goes on.
+    pub(crate) async fn reply(&mut self) -> Result<Reply, Cause> {
+        poll_fn(|context| self.poll_reply(context)).await
     }
 
     /// Counts the bytes that have arrived and belong to no reply that was asked for; never waits.
     ///
     /// `Err` means that the connection is closed.
-    pub(crate) async fn unread(&self) -> io::Result<usize> {
+    pub(crate) async fn unread(&mut self) -> io::Result<usize> {
         poll_fn(|context| {
-            let mut inner = self.inner();
-            if inner.unread() == 0
-                && let Poll::Ready(result) = inner.poll_fill(context)
+            if self.buffered() == 0
+                && let Poll::Ready(result) = self.poll_fill(context)
             {
                 result?;
-                if inner.ended {
+                if self.ended {
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
             }
-            Poll::Ready(Ok(inner.unread()))
+            Poll::Ready(Ok(self.buffered()))
         })
         .await
     }
 
     /// Takes the transport out, for a TLS handshake.
-    pub(crate) fn take_transport(&self) -> Option<Box<dyn Transport>> {
-        self.inner().transport.take()
+    pub(crate) fn take_transport(&mut self) -> Option<Box<dyn Transport>> {
+        self.transport.take()
     }
 
     /// Puts the transport back in, with TLS on it.
-    pub(crate) fn put_transport(&self, transport: Box<dyn Transport>) {
-        self.inner().transport = Some(transport);
-    }
-
-    /// Closes the connection by dropping the transport.
-    pub(crate) fn close(&self) {
-        let mut inner = self.inner();
-        inner.transport = None;
-        inner.ended = true;
+    pub(crate) fn put_transport(&mut self, transport: Box<dyn Transport>) {
+        self.transport = Some(transport);
     }
 
     /// Writes some of `bytes`, taking in meanwhile what the server says, so that neither side waits for the other.
-    pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        poll_fn(|context| self.inner().poll_write(context, bytes)).await
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        poll_fn(|context| self.poll_write(context, bytes)).await
     }
 
     /// Sends what is still buffered.
-    pub(crate) async fn flush(&self) -> io::Result<()> {
-        poll_fn(|context| self.inner().poll_flush(context)).await
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        poll_fn(|context| match self.ended {
+            true => Poll::Ready(Ok(())),
+            false => pinned(&mut self.transport)?.poll_flush(context),
+        })
+        .await
     }
-}
 
-impl Inner {
-    fn unread(&self) -> usize {
-        self.incoming.len() - self.taken + self.outgoing.len() + self.collecting.bytes
+    fn buffered(&self) -> usize {
+        self.incoming.len() - self.taken + self.collecting.bytes
+    }
+
+    fn poll_reply(&mut self, context: &mut Context<'_>) -> Poll<Result<Reply, Cause>> {
+        loop {
+            match self.next_line().map_err(Cause::Protocol)? {
+                Some(Completed::Reply) => {
+                    let Collector { code, lines, bytes: _ } = std::mem::take(&mut self.collecting);
+                    return Poll::Ready(Ok(Reply::new(code, lines)));
+                }
+                Some(Completed::Line) => {}
+                None if self.ended => return Poll::Ready(Err(Cause::Closed(None))),
+                None => ready!(self.poll_fill(context)).map_err(|error| Cause::Closed(Some(error)))?,
+            }
+        }
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -186,13 +152,6 @@ impl Inner {
         Poll::Pending
     }
 
-    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.ended {
-            true => Poll::Ready(Ok(())),
-            false => pinned(&mut self.transport)?.poll_flush(context),
-        }
-    }
-
     /// Reads once from the transport into `incoming`.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.ended {
@@ -205,7 +164,7 @@ impl Inner {
         Poll::Ready(Ok(()))
     }
 
-    /// Moves the next whole line from `incoming` to `outgoing` and to the copy.
+    /// Takes the next whole line from `incoming` into the reply that is being read.
     fn next_line(&mut self) -> Result<Option<Completed>, ReplyFault> {
         let waiting = self.incoming.get(self.taken..).unwrap_or_default();
         let Some(end) = memchr::memchr(b'\n', waiting) else {
@@ -218,7 +177,7 @@ impl Inner {
             return Err(ReplyFault::LineTooLong);
         }
         let (line, _) = waiting.split_at(end + 1);
-        let completed = self.collecting.add(line, &mut self.outgoing)?;
+        let completed = self.collecting.add(line)?;
         self.taken += line.len();
         if self.taken == self.incoming.len() {
             self.incoming.clear();
@@ -226,14 +185,12 @@ impl Inner {
         }
         Ok(Some(completed))
     }
+}
 
-    fn finish_reply(&mut self) {
-        let Collector { code, lines, bytes: _ } = std::mem::take(&mut self.collecting);
-        if code >= 400 && self.after_refusal == AfterRefusal::End {
-            self.ended = true;
-        }
-        self.last = Some(Reply::new(code, lines));
-        self.replies = self.replies.saturating_add(1);
+impl fmt::Debug for GuardedStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // No content: what is buffered may be a secret's echo.
+        f.debug_struct("GuardedStream").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
 
@@ -244,15 +201,8 @@ fn pinned(transport: &mut Option<Box<dyn Transport>>) -> io::Result<Pin<&mut dyn
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Completed {
-    Line,
-    Reply,
-}
-
 impl Collector {
-    /// Takes one line into the copy and writes it for lettre.
-    fn add(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<Completed, ReplyFault> {
+    fn add(&mut self, line: &[u8]) -> Result<Completed, ReplyFault> {
         let line = line.strip_suffix(b"\r\n").ok_or(ReplyFault::Malformed)?;
         let (digits, rest) = line.split_at_checked(3).ok_or(ReplyFault::Malformed)?;
         let code = std::str::from_utf8(digits)
@@ -279,9 +229,6 @@ impl Collector {
         if self.bytes > MOST_BYTES {
             return Err(ReplyFault::TooManyBytes);
         }
-        out.extend_from_slice(digits);
-        out.extend_from_slice(if more == Completed::Reply { b" " } else { b"-" });
-        out.extend_from_slice(TEXT_FOR_LETTRE);
         // Most replies have one line, and a vector makes room for four.
         self.lines.reserve_exact(usize::from(self.lines.is_empty()));
         self.lines.push(printable(text));
@@ -300,90 +247,19 @@ fn printable(text: &[u8]) -> String {
     text.chars().map(shown).collect()
 }
 
-impl AsyncRead for GuardedStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut guard = self.inner();
-        let inner = &mut *guard;
-        while inner.outgoing.is_empty() {
-            match inner.next_line().map_err(|fault| io::Error::other(ReplyFaultError(fault)))? {
-                Some(Completed::Reply) => {
-                    inner.finish_reply();
-                    self.0.reply_complete.notify_one();
-                }
-                Some(Completed::Line) => {}
-                None if inner.ended => return Poll::Ready(Ok(())),
-                None => ready!(inner.poll_fill(context))?,
-            }
-        }
-        let count = out.remaining().min(inner.outgoing.len());
-        let (head, _) = inner.outgoing.split_at(count);
-        out.put_slice(head);
-        inner.outgoing.drain(..count);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for GuardedStream {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.inner().poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner().poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.close();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncTokioStream for GuardedStream {
-    fn peer_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.0.peer)
-    }
-}
-
-impl fmt::Debug for GuardedStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // No content: what is buffered may be a secret's echo.
-        f.debug_struct("GuardedStream").field("peer", &self.0.peer).finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use lettre::transport::smtp::client::AsyncSmtpConnection;
-    use lettre::transport::smtp::extension::ClientId;
     use tokio::io::AsyncWriteExt;
 
     use super::*;
 
-    const GREETING: &str = "220 mail.example ready\r\n250 mail.example\r\n";
-
-    /// Lets lettre read the greeting and the EHLO reply, then one more reply from `bytes`.
-    async fn read(bytes: &[u8]) -> (Result<Reply, ReplyFault>, GuardedStream) {
+    /// Reads one reply from `bytes`.
+    async fn read(bytes: &[u8]) -> (Result<Reply, Cause>, GuardedStream) {
         let (ours, mut theirs) = tokio::io::duplex(1 << 20);
-        let stream = GuardedStream::new(Box::new(ours), ([127, 0, 0, 1], 25).into());
-        theirs.write_all(GREETING.as_bytes()).await.unwrap();
+        let mut stream = GuardedStream::new(Box::new(ours), ([127, 0, 0, 1], 25).into());
         theirs.write_all(bytes).await.unwrap();
         theirs.shutdown().await.unwrap();
-        let hello = ClientId::Domain("client.example".to_owned());
-        stream.set_after_refusal(AfterRefusal::Continue);
-        let mut lettre =
-            AsyncSmtpConnection::connect_with_transport(Box::new(stream.clone()), &hello).await.unwrap();
-        stream.take_reply();
-        let result = lettre.read_response().await;
-        let fault = result.err().and_then(|error| {
-            use std::error::Error;
-            let source = error.source()?.downcast_ref::<io::Error>()?.get_ref()?;
-            source.downcast_ref::<ReplyFaultError>().map(|fault| fault.0)
-        });
-        (stream.take_reply().ok_or(fault.unwrap_or(ReplyFault::Unexpected(0))), stream)
+        (stream.reply().await, stream)
     }
 
     #[tokio::test]
@@ -398,7 +274,7 @@ mod tests {
             (long.as_bytes(), 550, &[long[4..].trim_end()]),
         ];
         for (bytes, code, lines) in cases {
-            let (reply, stream) = read(bytes).await;
+            let (reply, mut stream) = read(bytes).await;
             let reply = reply.unwrap();
             assert_eq!(
                 (reply.code(), reply.lines()),
@@ -424,7 +300,11 @@ mod tests {
             (b"\r\n", ReplyFault::Malformed),
         ];
         for (bytes, fault) in cases {
-            assert_eq!(read(bytes).await.0, Err(fault));
+            let read = read(bytes).await.0;
+            assert!(
+                matches!(read, Err(Cause::Protocol(found)) if found == fault),
+                "{read:?} is not {fault:?}"
+            );
         }
     }
 
@@ -468,20 +348,22 @@ mod tests {
     async fn no_more_is_read_ahead_while_writing_than_a_reply_may_have() {
         for said in [0, 1000, 1 << 20] {
             let flood = Box::new(Flood { left: said });
-            let stream = GuardedStream::new(flood, ([127, 0, 0, 1], 25).into());
-            let mut write = std::pin::pin!(stream.write(b"QUIT\r\n"));
-            for _ in 0..3 {
-                let pending = poll_fn(|context| Poll::Ready(write.as_mut().poll(context).is_pending()));
-                assert!(pending.await, "{said}");
+            let mut stream = GuardedStream::new(flood, ([127, 0, 0, 1], 25).into());
+            {
+                let mut write = std::pin::pin!(stream.write(b"QUIT\r\n"));
+                for _ in 0..3 {
+                    let pending = poll_fn(|context| Poll::Ready(write.as_mut().poll(context).is_pending()));
+                    assert!(pending.await, "{said}");
+                }
             }
-            let read = stream.inner().incoming.len();
+            let read = stream.incoming.len();
             assert!((said.min(MOST_BYTES)..MOST_BYTES + READ).contains(&read), "{read} of {said}");
         }
     }
 
     #[tokio::test]
     async fn bytes_nobody_asked_for_are_counted() {
-        let (reply, stream) = read(b"220 go\r\n250-injected\r\n").await;
+        let (reply, mut stream) = read(b"220 go\r\n250-injected\r\n").await;
         assert_eq!(reply.unwrap().code(), 220);
         assert_eq!(stream.unread().await.unwrap(), 14);
     }

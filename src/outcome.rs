@@ -81,7 +81,7 @@ impl Submission {
     ///
     /// It can differ from the one in the message; recipients see this one. `None` when the server names none.
     pub fn message_id(&self) -> Option<&str> {
-        let line = self.verdict.lines().first()?;
+        let line = self.verdict.lines().next()?;
         let start = line.find('<')?;
         let (_, id) = line.split_at(start);
         let (id, _) = id.split_at(id.find('>')? + 1);
@@ -184,7 +184,7 @@ mod tests {
             ("2.0.0 OK >odd< ", None),
         ];
         for (line, id) in cases {
-            let submission = Submission::new(Vec::new(), Vec::new(), Reply::new(250, vec![line.to_owned()]));
+            let submission = Submission::new(Vec::new(), Vec::new(), Reply::new(250, line.to_owned()));
             assert_eq!(submission.message_id(), id, "{line}");
         }
     }

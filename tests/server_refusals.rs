@@ -81,7 +81,7 @@ async fn after_an_orderly_refusal_the_connection_carries_the_next_message() {
             let mailer = data_mailer(&server);
             let error = failure(&mailer).await;
             assert_failure(&error, (kind, phase, disposition, &text), &case);
-            assert_eq!(error.reply().unwrap().lines(), said, "{case}");
+            assert_eq!(error.reply().unwrap().lines().collect::<Vec<_>>(), said, "{case}");
             assert_next_arrives_alone(&server, &mailer, 1, &case).await;
         }
     }

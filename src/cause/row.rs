@@ -177,7 +177,7 @@ pub(crate) fn samples() -> impl Iterator<Item = (Phase, Reply)> {
 #[cfg(any(test, feature = "testing"))]
 fn parse(sample: &str) -> Option<Reply> {
     let (code, text) = sample.split_once(' ')?;
-    Some(Reply::new(code.parse().ok()?, text.split('\n').map(str::to_owned).collect()))
+    Some(Reply::new(code.parse().ok()?, text.to_owned()))
 }
 
 #[cfg(test)]

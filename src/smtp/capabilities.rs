@@ -23,7 +23,7 @@ impl Capabilities {
     pub(crate) fn from_reply(reply: &Reply) -> Self {
         let mut found = Self::default();
         // The first line is the server's name.
-        for line in reply.lines().iter().skip(1) {
+        for line in reply.lines().skip(1) {
             found.add(line);
         }
         found
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     fn read(lines: &[&str]) -> Capabilities {
-        Capabilities::from_reply(&Reply::new(250, lines.iter().map(ToString::to_string).collect()))
+        Capabilities::from_reply(&Reply::new(250, lines.join("\n")))
     }
 
     #[test]

@@ -17,7 +17,8 @@ const SHORTEST: usize = 6;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Reply {
     code: u16,
-    lines: Vec<String>,
+    /// The lines, parted by line feeds.
+    text: String,
 }
 
 /// An enhanced status code such as `5.7.139` (RFC 3463).
@@ -32,9 +33,9 @@ pub struct EnhancedStatusCode {
 }
 
 impl Reply {
-    /// Creates a reply from its code and the text of its lines, each without the code.
-    pub(crate) fn new(code: u16, lines: Vec<String>) -> Self {
-        Self { code, lines }
+    /// Creates a reply from its code and the text of its lines, each without the code, parted by line feeds.
+    pub(crate) fn new(code: u16, text: String) -> Self {
+        Self { code, text }
     }
 
     /// Returns the three-digit code.
@@ -43,20 +44,18 @@ impl Reply {
     }
 
     /// Returns the text of each line, without the code.
-    pub fn lines(&self) -> &[String] {
-        &self.lines
+    pub fn lines(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.text.split('\n')
     }
 
     /// Returns the text of all lines, joined by a space.
     pub fn text(&self) -> String {
-        self.lines.join(" ")
+        self.text.replace('\n', " ")
     }
 
     /// Returns the enhanced status code, if the first line starts with one of the reply's own class.
     pub fn enhanced(&self) -> Option<EnhancedStatusCode> {
-        let first = self.lines.first()?;
-        let (word, _) = first.split_once(' ').unwrap_or((first, ""));
-        EnhancedStatusCode::parse(word)
+        EnhancedStatusCode::parse(self.text.split([' ', '\n']).next()?)
     }
 
     /// Tells whether the command succeeded (2yz).
@@ -81,21 +80,17 @@ impl Reply {
             let mut runs = word.windows(ECHO).step_by(4);
             runs.any(|run| secrets.iter().any(|secret| memmem::find(secret, run).is_some()))
         };
-        for line in &mut self.lines {
-            // A password is shorter than a run, and may hold what parts words.
-            let mut texts = secrets.iter().filter(|text| (SHORTEST..=line.len()).contains(&text.len()));
-            let whole = texts.find(|text| memmem::find(line.as_bytes(), text).is_some());
-            // Looked at as text only now: that takes a while for a token, and each reply comes by here.
-            let whole = whole.and_then(|text| std::str::from_utf8(text).ok());
-            redact(line, whole.unwrap_or_default(), &is_secret);
-        }
+        // A password is shorter than a run, and may hold what parts words.
+        let mut texts = secrets.iter().filter(|text| (SHORTEST..=self.text.len()).contains(&text.len()));
+        let whole = texts.find(|text| memmem::find(self.text.as_bytes(), text).is_some());
+        // Looked at as text only now: that takes a while for a token, and each reply comes by here.
+        let whole = whole.and_then(|text| std::str::from_utf8(text).ok());
+        redact(&mut self.text, whole.unwrap_or_default(), &is_secret);
     }
 
     /// Replaces `secret` and what `is_secret` recognises among the words of the text.
     pub(crate) fn redact(&mut self, secret: &str, is_secret: impl Fn(&[u8]) -> bool) {
-        for line in &mut self.lines {
-            redact(line, secret, &is_secret);
-        }
+        redact(&mut self.text, secret, &is_secret);
     }
 }
 
@@ -130,7 +125,7 @@ fn redact_words(line: &str, is_secret: &impl Fn(&[u8]) -> bool) -> String {
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.code)?;
-        for line in &self.lines {
+        for line in self.lines() {
             write!(f, " {line}")?;
         }
         Ok(())
@@ -189,7 +184,7 @@ mod tests {
             ("", None),
         ];
         for (line, expected) in cases {
-            let reply = Reply::new(535, vec![line.to_owned(), "5.9.9 second line".to_owned()]);
+            let reply = Reply::new(535, format!("{line}\n5.9.9 second line"));
             let expected =
                 expected.map(|(class, subject, detail)| EnhancedStatusCode { class, subject, detail });
             assert_eq!(reply.enhanced(), expected, "{line}");
@@ -198,8 +193,7 @@ mod tests {
 
     #[test]
     fn an_echoed_secret_is_redacted_and_the_rest_kept() {
-        let mut reply =
-            Reply::new(500, vec!["5.3.3 Unrecognized command 'dXNlcj1ib3Nz' [SERVER]".to_owned()]);
+        let mut reply = Reply::new(500, "5.3.3 Unrecognized command 'dXNlcj1ib3Nz' [SERVER]".to_owned());
         reply.redact("", |word| word == b"dXNlcj1ib3Nz");
         assert_eq!(reply.text(), "5.3.3 Unrecognized command '[redacted]' [SERVER]");
     }

@@ -42,7 +42,8 @@ pub(crate) struct GuardedStream {
 #[derive(Default)]
 struct Collector {
     code: u16,
-    lines: Vec<String>,
+    text: String,
+    lines: usize,
     bytes: usize,
 }
 
@@ -123,8 +124,8 @@ impl GuardedStream {
         loop {
             match self.next_line().map_err(Cause::Protocol)? {
                 Some(Completed::Reply) => {
-                    let Collector { code, lines, bytes: _ } = std::mem::take(&mut self.collecting);
-                    return Poll::Ready(Ok(Reply::new(code, lines)));
+                    let Collector { code, text, lines: _, bytes: _ } = std::mem::take(&mut self.collecting);
+                    return Poll::Ready(Ok(Reply::new(code, text)));
                 }
                 Some(Completed::Line) => {}
                 None if self.ended => return Poll::Ready(Err(Cause::Closed(None))),
@@ -218,33 +219,36 @@ impl Collector {
             Some((b'-', text)) => (Completed::Line, text),
             Some(_) => return Err(ReplyFault::Malformed),
         };
-        if !self.lines.is_empty() && code != self.code {
+        if self.lines > 0 && code != self.code {
             return Err(ReplyFault::Malformed);
         }
         self.code = code;
         self.bytes += line.len() + 2;
-        if self.lines.len() == MOST_LINES {
+        if self.lines == MOST_LINES {
             return Err(ReplyFault::TooManyLines);
         }
         if self.bytes > MOST_BYTES {
             return Err(ReplyFault::TooManyBytes);
         }
-        // Most replies have one line, and a vector makes room for four.
-        self.lines.reserve_exact(usize::from(self.lines.is_empty()));
-        self.lines.push(printable(text));
+        if self.lines > 0 {
+            self.text.push('\n');
+        }
+        push_printable(&mut self.text, text);
+        self.lines += 1;
         Ok(more)
     }
 }
 
-/// Replaces what a terminal or a log should not be given.
-fn printable(text: &[u8]) -> String {
-    let text = String::from_utf8_lossy(text);
-    let text = text.trim_end();
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-        return text.to_owned();
+/// Adds `text`, with what a terminal or a log should not be given replaced.
+fn push_printable(to: &mut String, text: &[u8]) {
+    let text = text.trim_ascii_end();
+    match std::str::from_utf8(text) {
+        Ok(ascii) if text.iter().all(|byte| matches!(byte, b' '..=b'~')) => to.push_str(ascii),
+        _ => {
+            let shown = |c: char| if c.is_control() || c == char::REPLACEMENT_CHARACTER { '?' } else { c };
+            to.extend(String::from_utf8_lossy(text).chars().map(shown));
+        }
     }
-    let shown = |c: char| if c.is_control() || c == char::REPLACEMENT_CHARACTER { '?' } else { c };
-    text.chars().map(shown).collect()
 }
 
 #[cfg(test)]
@@ -276,10 +280,7 @@ mod tests {
         for (bytes, code, lines) in cases {
             let (reply, mut stream) = read(bytes).await;
             let reply = reply.unwrap();
-            assert_eq!(
-                (reply.code(), reply.lines()),
-                (code, &lines.iter().map(ToString::to_string).collect::<Vec<_>>()[..])
-            );
+            assert_eq!((reply.code(), &*reply.lines().collect::<Vec<_>>()), (code, lines));
             assert!(stream.unread().await.is_err(), "the peer has gone, and nothing is left");
         }
     }

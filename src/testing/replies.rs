@@ -35,10 +35,10 @@ impl KnownReply {
     pub fn all() -> Vec<Self> {
         let replies = cause::samples().filter_map(|(phase, reply)| {
             let finding = cause::classify(phase, &reply)?;
-            let (last, others) = reply.lines().split_last()?;
             let code = reply.code();
-            let mut lines: Vec<_> = others.iter().map(|line| format!("{code}-{line}")).collect();
-            lines.push(format!("{code} {last}"));
+            let mut lines = reply.lines();
+            let last = format!("{code} {}", lines.next_back()?);
+            let lines: Vec<_> = lines.map(|line| format!("{code}-{line}")).chain([last]).collect();
             Some(Self {
                 point: in_fake(phase)?,
                 reply: lines.join("\n"),

@@ -80,17 +80,17 @@ fn assert_allocates(chunking: Chunking, recipients: usize, most: (u64, u64)) {
 
 #[test]
 fn a_warm_message_by_bdat_takes_few_allocations() {
-    assert_allocates(Chunking::Auto, 1, (45, 10_900));
+    assert_allocates(Chunking::Auto, 1, (30, 9_500));
 }
 
 #[test]
 fn a_warm_message_by_data_takes_few_allocations() {
-    assert_allocates(Chunking::Off, 1, (52, 11_400));
+    assert_allocates(Chunking::Off, 1, (32, 9_600));
 }
 
 #[test]
 fn a_hundred_recipients_take_few_allocations_each() {
-    assert_allocates(Chunking::Auto, 100, (750, 86_000));
+    assert_allocates(Chunking::Auto, 100, (236, 41_500));
 }
 
 /// Sends 25 MiB and returns the octets that were allocated meanwhile, in all and at once.

@@ -181,6 +181,9 @@ async fn failures() -> Vec<(Disposition, ErrorKind)> {
     let sealed = entra.app().build().unwrap().refresh_token(BrokenStore);
     let sealed = setup.builder(|server| server).authentication(Authentication::oauth(sealed));
     submit(&sealed.build().unwrap(), &[RECIPIENT]).await.unwrap_err();
+    // A connection that was given up while it was being opened must not meet the fault.
+    drop(mailer);
+    setup.server.wait_for_open(0).await;
     // Nobody answers in time: an error in the middle of a phase.
     setup.server.inject(At::EhloAfterTls, Fault::Silence);
     let moving = async {

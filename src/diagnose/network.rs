@@ -155,7 +155,7 @@ mod tests {
     use rustls::pki_types::pem::PemObject;
 
     use super::*;
-    use smtp_oauth::testing::{CertificateKind, TestAuthority};
+    use crate::testing::{CertificateKind, TestAuthority};
 
     #[test]
     fn a_certificate_that_expires_within_days_is_a_warning() {

@@ -47,8 +47,7 @@ impl<'a> Turn<'a> {
         name: impl FnOnce(&E) -> &'static str,
     ) -> Result<T, E> {
         #[cfg(feature = "metrics")]
-        metrics::histogram!(metric::QUEUE_WAIT, vec![self.server.label()])
-            .record(self.stopwatch.seconds(self.clock));
+        self.server.histogram(metric::QUEUE_WAIT, &[]).record(self.stopwatch.seconds(self.clock));
         self.span.note(result, name)
     }
 }
@@ -118,10 +117,7 @@ pub(crate) fn phase(name: &'static str) -> Span {
 /// A phase came to its good end.
 pub(crate) fn phase_done(server: &Server, name: &'static str, took: Duration) {
     #[cfg(feature = "metrics")]
-    {
-        let labels = vec![server.label(), metrics::Label::new("phase", name)];
-        metrics::histogram!(metric::PHASE_DURATION, labels).record(took.as_secs_f64());
-    }
+    server.histogram(metric::PHASE_DURATION, &[("phase", name)]).record(took.as_secs_f64());
 }
 
 /// A phase that only the metrics measure came to its good end.
@@ -192,16 +188,13 @@ pub(crate) fn token_refused(server: &Server) {
         "the mail server refused the access token, another is asked for"
     );
     #[cfg(feature = "metrics")]
-    metrics::counter!(metric::TOKENS_REFUSED, vec![server.label()]).increment(1);
+    server.counter(metric::TOKENS_REFUSED, &[]).increment(1);
 }
 
 /// No connection: it could not be opened, or not signed in.
 pub(crate) fn open_failed(server: &Server, error: &'static str) {
     #[cfg(feature = "metrics")]
-    {
-        let labels = vec![server.label(), metrics::Label::new("error_type", error)];
-        metrics::counter!(metric::FAILED, labels).increment(1);
-    }
+    server.counter(metric::FAILED, &[("error_type", error)]).increment(1);
 }
 
 /// Why a connection is given up.
@@ -268,7 +261,7 @@ impl Tally {
         }
         #[cfg(feature = "metrics")]
         {
-            metrics::counter!(metric::OPENED, vec![server.label()]).increment(1);
+            server.counter(metric::OPENED, &[]).increment(1);
             gauge(server, IN_USE).increment(1);
         }
         Self {
@@ -292,7 +285,7 @@ impl Tally {
         #[cfg(feature = "tracing")]
         tracing::Span::current().record("smtp_oauth.connection.origin", "reused");
         #[cfg(feature = "metrics")]
-        metrics::counter!(metric::REUSED, vec![self.server.label()]).increment(1);
+        self.server.counter(metric::REUSED, &[]).increment(1);
     }
 
     /// It is given up.
@@ -332,13 +325,12 @@ impl Drop for Tally {
         #[cfg(feature = "metrics")]
         {
             gauge(&self.server, self.state).decrement(1);
-            let labels = vec![self.server.label(), metrics::Label::new("reason", reason)];
-            metrics::counter!(metric::CLOSED, labels).increment(1);
+            self.server.counter(metric::CLOSED, &[("reason", reason)]).increment(1);
         }
     }
 }
 
 #[cfg(feature = "metrics")]
 fn gauge(server: &Server, state: &'static str) -> metrics::Gauge {
-    metrics::gauge!(metric::OPEN, vec![server.label(), metrics::Label::new("state", state)])
+    server.gauge(metric::OPEN, &[("state", state)])
 }

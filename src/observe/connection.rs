@@ -24,15 +24,7 @@ pub(crate) struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     pub(crate) fn begin(clock: &'a Clock, server: &'a Server) -> Self {
-        let span = Span(
-            #[cfg(feature = "tracing")]
-            tracing::debug_span!(
-                target: POOL,
-                "turn",
-                "error.type" = tracing::field::Empty,
-                otel.status_code = tracing::field::Empty,
-            ),
-        );
+        let span = span!(DEBUG, POOL, "turn");
         Self { span, clock, server, stopwatch: Stopwatch::start(clock) }
     }
 
@@ -54,34 +46,21 @@ impl<'a> Turn<'a> {
 
 /// Handing out a connection: an idle one, or a new one.
 pub(crate) fn checkout() -> Span {
-    Span(
-        #[cfg(feature = "tracing")]
-        tracing::debug_span!(
-            target: POOL,
-            "checkout",
-            smtp_oauth.connection.origin = tracing::field::Empty,
-            "error.type" = tracing::field::Empty,
-            otel.status_code = tracing::field::Empty,
-        ),
-    )
+    span!(DEBUG, POOL, "checkout", smtp_oauth.connection.origin = tracing::field::Empty)
 }
 
 /// Opening one connection as far as the EHLO reply that counts.
 pub(crate) fn connect(server: &Server) -> Span {
-    Span(
-        #[cfg(feature = "tracing")]
-        tracing::debug_span!(
-            target: CONNECTION,
-            "connect",
-            network.protocol.name = "smtp",
-            server.address = &*server.address,
-            server.port = server.port,
-            network.peer.address = tracing::field::Empty,
-            network.peer.port = tracing::field::Empty,
-            tls.protocol.version = tracing::field::Empty,
-            "error.type" = tracing::field::Empty,
-            otel.status_code = tracing::field::Empty,
-        ),
+    span!(
+        DEBUG,
+        CONNECTION,
+        "connect",
+        network.protocol.name = "smtp",
+        server.address = &*server.address,
+        server.port = server.port,
+        network.peer.address = tracing::field::Empty,
+        network.peer.port = tracing::field::Empty,
+        tls.protocol.version = tracing::field::Empty,
     )
 }
 
@@ -101,17 +80,7 @@ pub(crate) fn encrypted(version: &'static str) {
 
 /// One phase of a session.
 pub(crate) fn phase(name: &'static str) -> Span {
-    Span(
-        #[cfg(feature = "tracing")]
-        tracing::debug_span!(
-            target: CONNECTION,
-            "phase",
-            otel.name = name,
-            smtp_oauth.phase = name,
-            "error.type" = tracing::field::Empty,
-            otel.status_code = tracing::field::Empty,
-        ),
-    )
+    span!(DEBUG, CONNECTION, "phase", otel.name = name, smtp_oauth.phase = name)
 }
 
 /// A phase came to its good end.
@@ -128,31 +97,17 @@ pub(crate) fn measured(server: &Server, name: &'static str, clock: &Clock, stopw
 
 /// Signing in.
 pub(crate) fn auth(mechanism: &'static str, username: &str) -> Span {
-    Span(
-        #[cfg(feature = "tracing")]
-        tracing::debug_span!(
-            target: CONNECTION,
-            "auth",
-            smtp_oauth.mechanism = mechanism,
-            smtp_oauth.username = username,
-            "error.type" = tracing::field::Empty,
-            otel.status_code = tracing::field::Empty,
-        ),
-    )
+    span!(DEBUG, CONNECTION, "auth", smtp_oauth.mechanism = mechanism, smtp_oauth.username = username)
 }
 
 /// One message over one connection.
 pub(crate) fn transaction(recipients: usize, octets: u64) -> Span {
-    Span(
-        #[cfg(feature = "tracing")]
-        tracing::debug_span!(
-            target: CONNECTION,
-            "transaction",
-            smtp_oauth.message.size = octets,
-            smtp_oauth.recipients.count = recipients,
-            "error.type" = tracing::field::Empty,
-            otel.status_code = tracing::field::Empty,
-        ),
+    span!(
+        DEBUG,
+        CONNECTION,
+        "transaction",
+        smtp_oauth.message.size = octets,
+        smtp_oauth.recipients.count = recipients,
     )
 }
 

@@ -13,6 +13,23 @@
     )
 )]
 
+/// Makes a span of this level, target, name and fields that [`Span::fail`] can mark.
+macro_rules! span {
+    ($level:ident, $target:expr, $name:literal $(, $($field:tt)*)?) => {
+        $crate::observe::Span(
+            #[cfg(feature = "tracing")]
+            tracing::span!(
+                target: $target,
+                tracing::Level::$level,
+                $name,
+                "error.type" = tracing::field::Empty,
+                otel.status_code = tracing::field::Empty,
+                $($($field)*)?
+            ),
+        )
+    };
+}
+
 pub(crate) mod connection;
 pub(crate) mod limits;
 #[cfg(feature = "metrics")]

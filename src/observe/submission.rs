@@ -27,25 +27,21 @@ impl<'a> Submission<'a> {
     pub(crate) fn begin(clock: &'a Clock, server: &'a Server, recipients: usize, octets: usize) -> Self {
         #[cfg(feature = "metrics")]
         server.histogram(metric::MESSAGE_SIZE, &[]).record(octets as f64);
-        let span = Span(
-            #[cfg(feature = "tracing")]
-            tracing::info_span!(
-                target: TARGET,
-                "submission",
-                otel.kind = "client",
-                otel.name = "SMTP submission",
-                otel.status_code = tracing::field::Empty,
-                network.protocol.name = "smtp",
-                server.address = &*server.address,
-                server.port = server.port,
-                smtp_oauth.message.size = octets,
-                smtp_oauth.recipients.count = recipients,
-                smtp_oauth.recipients.accepted = tracing::field::Empty,
-                smtp_oauth.recipients.refused = tracing::field::Empty,
-                smtp_oauth.disposition = tracing::field::Empty,
-                smtp_oauth.phase = tracing::field::Empty,
-                "error.type" = tracing::field::Empty,
-            ),
+        let span = span!(
+            INFO,
+            TARGET,
+            "submission",
+            otel.kind = "client",
+            otel.name = "SMTP submission",
+            network.protocol.name = "smtp",
+            server.address = &*server.address,
+            server.port = server.port,
+            smtp_oauth.message.size = octets,
+            smtp_oauth.recipients.count = recipients,
+            smtp_oauth.recipients.accepted = tracing::field::Empty,
+            smtp_oauth.recipients.refused = tracing::field::Empty,
+            smtp_oauth.disposition = tracing::field::Empty,
+            smtp_oauth.phase = tracing::field::Empty,
         );
         Self {
             span,

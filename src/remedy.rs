@@ -16,7 +16,7 @@ use crate::powershell;
 /// use smtp_oauth::{Remedy, Who};
 ///
 /// let remedy = Remedy::new("The account has no licence.", Who::UserAdministrator)
-///     .step("Microsoft 365 admin center > Users > Active users > Licenses and apps: tick Exchange Online");
+///     .with_step("Microsoft 365 admin center > Users > Active users > Licenses and apps: tick Exchange Online");
 /// assert!(remedy.to_string().starts_with("The account has no licence.\nTo be done by"));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -60,14 +60,14 @@ impl Remedy {
 
     /// Adds a step behind the others.
     #[must_use]
-    pub fn step(mut self, step: impl Into<String>) -> Self {
+    pub fn with_step(mut self, step: impl Into<String>) -> Self {
         self.steps.push(step.into());
         self
     }
 
     /// Sets the page that explains it.
     #[must_use]
-    pub fn see(mut self, link: impl Into<String>) -> Self {
+    pub fn with_link(mut self, link: impl Into<String>) -> Self {
         self.link = Some(link.into());
         self
     }
@@ -148,7 +148,7 @@ pub(crate) struct Blanks<'a> {
 impl Advice {
     /// Fills in what is known.
     pub(crate) fn fill(&self, blanks: &Blanks<'_>) -> Remedy {
-        let mut remedy = Remedy::new(blanks.fill(self.summary), self.who).see(self.link);
+        let mut remedy = Remedy::new(blanks.fill(self.summary), self.who).with_link(self.link);
         remedy.steps = self.steps.iter().map(|step| blanks.fill(step)).collect();
         remedy
     }

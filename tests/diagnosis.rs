@@ -297,7 +297,7 @@ async fn what_works_today_and_not_for_long_is_a_warning() {
     let secret = tenant.entra().client_secret().unwrap();
     let diagnosed = async |days: i64| {
         let expiry = time.clock().now() + time::Duration::days(days) + time::Duration::HOUR;
-        let secret = ClientSecret::new(secret.clone()).with_expiry(expiry);
+        let secret = ClientSecret::new(secret.clone()).with_expires_at(expiry);
         let app = tenant.entra().app().client_secret(secret).build().unwrap();
         let mailer = Mailer::builder(tenant.server().build().unwrap())
             .authentication(Authentication::oauth(app.refresh_token(tenant.entra().store())))

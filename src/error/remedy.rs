@@ -92,7 +92,7 @@ fn of_reply(
         (ReplyCause::SignInRefused, Some(SignedIn::Account)) => TOKEN_REFUSED.fill(&blanks),
         (ReplyCause::SignInRefused, Some(SignedIn::App)) => APP_REFUSED.fill(&blanks),
         (ReplyCause::SignInRefused, Some(SignedIn::Password)) => {
-            PASSWORD_REFUSED.fill(&blanks).step(basic_authentication_retirement())
+            PASSWORD_REFUSED.fill(&blanks).with_step(basic_authentication_retirement())
         }
         (ReplyCause::SendAsDenied, _) => {
             // Permissions are given to whoever has signed in, and an app is not the mailbox whose name it gives.
@@ -116,7 +116,7 @@ fn of_reply(
             advice.fill(&blanks)
         }
         (cause, Some(SignedIn::Password)) if is_about_passwords(cause) => {
-            finding.advice.fill(&blanks).step(basic_authentication_retirement())
+            finding.advice.fill(&blanks).with_step(basic_authentication_retirement())
         }
         _ => finding.advice.fill(&blanks),
     }

@@ -36,6 +36,8 @@ pub enum Who {
     Nobody,
     /// The person whose account signs in.
     User,
+    /// The owner of the recipient's mailbox.
+    Recipient,
     /// Whoever set up this program: its settings, or its host's network.
     Operator,
     /// Whoever wrote the program that sends.
@@ -117,6 +119,7 @@ impl fmt::Display for Who {
         f.write_str(match self {
             Self::Nobody => "nobody",
             Self::User => "the user whose account signs in",
+            Self::Recipient => "the owner of the recipient's mailbox",
             Self::Operator => "whoever runs this program",
             Self::Developer => "the developer of this program",
             Self::ExchangeAdministrator => "an Exchange administrator",

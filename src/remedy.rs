@@ -131,7 +131,7 @@ impl fmt::Display for Who {
     }
 }
 
-/// A remedy as a table holds it: `{username}`, `{sender}` and `{host}` stand for what is known when it is printed.
+/// A remedy as a table holds it: `{username}`, `{sender}`, `{host}` and `{port}` stand for what is known when it is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Advice {
     pub(crate) who: Who,
@@ -146,6 +146,7 @@ pub(crate) struct Blanks<'a> {
     pub(crate) username: Option<&'a str>,
     pub(crate) sender: Option<&'a str>,
     pub(crate) host: Option<&'a str>,
+    pub(crate) port: Option<&'a str>,
 }
 
 impl Advice {
@@ -170,6 +171,7 @@ impl Blanks<'_> {
                 "username" => self.username,
                 "sender" => self.sender,
                 "host" => self.host,
+                "port" => self.port,
                 _ => None,
             };
             match value {
@@ -196,7 +198,8 @@ mod tests {
             steps: &["Get-RecipientPermission '{sender}'", "wait an hour"],
             link: "https://learn.microsoft.com/x",
         };
-        let blanks = Blanks { username: Some("a@contoso.com"), sender: Some("o'b@contoso.com"), host: None };
+        let blanks =
+            Blanks { username: Some("a@contoso.com"), sender: Some("o'b@contoso.com"), ..Blanks::default() };
         assert_eq!(
             advice.fill(&blanks).to_string(),
             "a@contoso.com may not send as o'b@contoso.com.\n\

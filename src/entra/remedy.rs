@@ -93,7 +93,10 @@ fn of_kind(kind: TokenErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
         TokenErrorKind::ClientRefused => (
             "The sign-in service does not accept the app.",
             Who::ApplicationAdministrator,
-            &["check client id, tenant and client secret or certificate against the app registration"],
+            &[
+                "check client id and client secret or certificate against the app registration, at Entra ID the tenant too",
+                "elsewhere than at Entra ID: see whether the server takes the client secret in the header or in the body, and set token_endpoint_auth_method to it",
+            ],
         ),
         TokenErrorKind::AccountRefused => (
             "The account {username} may not use the app.",
@@ -103,20 +106,23 @@ fn of_kind(kind: TokenErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
         TokenErrorKind::RequestRefused => (
             "The sign-in service does not accept the request for a token.",
             Who::Operator,
-            &["check tenant, cloud and scope against the app registration"],
+            &["check the scope against the app registration, at Entra ID tenant and cloud too"],
         ),
         TokenErrorKind::Unavailable => (
             "The sign-in service cannot be reached, or is busy.",
             Who::Operator,
             &[
                 "send the message again later",
-                "if it lasts: check DNS, proxy and firewall for HTTPS to the sign-in host (login.microsoftonline.com)",
+                "if it lasts: check DNS, proxy and firewall for HTTPS to the sign-in host (of Entra ID: login.microsoftonline.com)",
             ],
         ),
         TokenErrorKind::InvalidResponse => (
             "What answers at the token endpoint is no sign-in service.",
             Who::Operator,
-            &["look for a proxy or captive portal that answers in its place", "check the authority's URL"],
+            &[
+                "look for a proxy or captive portal that answers in its place",
+                "check the URL in token_endpoint or authority, if one is set",
+            ],
         ),
         TokenErrorKind::Store => (
             "The token store cannot be read, written or locked.",

@@ -52,7 +52,8 @@ pub enum ErrorKind {
     ServerRefused,
     /// The server refused the sender.
     SenderRefused,
-    /// The server refused every recipient.
+    /// The server refused every recipient, or with
+    /// [`RecipientPolicy::AllOrNothing`](crate::RecipientPolicy::AllOrNothing) some of them.
     RecipientsRefused,
     /// The server refused the message.
     MessageRefused,
@@ -127,7 +128,15 @@ impl Error {
         self
     }
 
-    pub(crate) fn with_refused(mut self, refused: Vec<Refusal>) -> Self {
+    /// Adds the recipients that were refused, of so many.
+    pub(crate) fn with_refused(mut self, refused: Vec<Refusal>, of: usize) -> Self {
+        if let (ErrorKind::RecipientsRefused, Some(reply), 1..) = (self.0.kind, &self.0.reply, refused.len())
+            && refused.len() < of
+        {
+            // One was enough to end a transaction of all or nothing; the others are not to be looked for faults.
+            let (count, reply) = (refused.len(), summary(reply));
+            self.0.message = format!("the mail server refused {count} of {of} recipients ({reply})");
+        }
         self.0.refused = refused;
         self
     }

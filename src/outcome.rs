@@ -148,7 +148,7 @@ impl Refusal {
     /// ```
     pub fn remedy(&self) -> Option<Remedy> {
         let finding = cause::classify(Phase::Rcpt, self.reply.as_ref()?)?;
-        Some(finding.advice.fill(&Blanks { username: None, sender: None, host: None }))
+        Some(finding.advice.fill(&Blanks::default()))
     }
 
     /// Returns whose move it is for this recipient.

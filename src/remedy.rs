@@ -16,7 +16,7 @@ use crate::powershell;
 /// use smtp_oauth::{Remedy, Who};
 ///
 /// let remedy = Remedy::new("The account has no licence.", Who::UserAdministrator)
-///     .step("Microsoft 365 admin center > Users > Active users > Licenses and apps: tick Exchange Online");
+///     .with_step("Microsoft 365 admin center > Users > Active users > Licenses and apps: tick Exchange Online");
 /// assert!(remedy.to_string().starts_with("The account has no licence.\nTo be done by"));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -36,6 +36,8 @@ pub enum Who {
     Nobody,
     /// The person whose account signs in.
     User,
+    /// The owner of the recipient's mailbox.
+    Recipient,
     /// Whoever set up this program: its settings, or its host's network.
     Operator,
     /// Whoever wrote the program that sends.
@@ -60,14 +62,14 @@ impl Remedy {
 
     /// Adds a step behind the others.
     #[must_use]
-    pub fn step(mut self, step: impl Into<String>) -> Self {
+    pub fn with_step(mut self, step: impl Into<String>) -> Self {
         self.steps.push(step.into());
         self
     }
 
     /// Sets the page that explains it.
     #[must_use]
-    pub fn see(mut self, link: impl Into<String>) -> Self {
+    pub fn with_link(mut self, link: impl Into<String>) -> Self {
         self.link = Some(link.into());
         self
     }
@@ -117,6 +119,7 @@ impl fmt::Display for Who {
         f.write_str(match self {
             Self::Nobody => "nobody",
             Self::User => "the user whose account signs in",
+            Self::Recipient => "the owner of the recipient's mailbox",
             Self::Operator => "whoever runs this program",
             Self::Developer => "the developer of this program",
             Self::ExchangeAdministrator => "an Exchange administrator",
@@ -128,7 +131,7 @@ impl fmt::Display for Who {
     }
 }
 
-/// A remedy as a table holds it: `{username}`, `{sender}` and `{host}` stand for what is known when it is printed.
+/// A remedy as a table holds it: `{username}`, `{sender}`, `{host}` and `{port}` stand for what is known when it is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Advice {
     pub(crate) who: Who,
@@ -143,12 +146,13 @@ pub(crate) struct Blanks<'a> {
     pub(crate) username: Option<&'a str>,
     pub(crate) sender: Option<&'a str>,
     pub(crate) host: Option<&'a str>,
+    pub(crate) port: Option<&'a str>,
 }
 
 impl Advice {
     /// Fills in what is known.
     pub(crate) fn fill(&self, blanks: &Blanks<'_>) -> Remedy {
-        let mut remedy = Remedy::new(blanks.fill(self.summary), self.who).see(self.link);
+        let mut remedy = Remedy::new(blanks.fill(self.summary), self.who).with_link(self.link);
         remedy.steps = self.steps.iter().map(|step| blanks.fill(step)).collect();
         remedy
     }
@@ -167,6 +171,7 @@ impl Blanks<'_> {
                 "username" => self.username,
                 "sender" => self.sender,
                 "host" => self.host,
+                "port" => self.port,
                 _ => None,
             };
             match value {
@@ -193,7 +198,8 @@ mod tests {
             steps: &["Get-RecipientPermission '{sender}'", "wait an hour"],
             link: "https://learn.microsoft.com/x",
         };
-        let blanks = Blanks { username: Some("a@contoso.com"), sender: Some("o'b@contoso.com"), host: None };
+        let blanks =
+            Blanks { username: Some("a@contoso.com"), sender: Some("o'b@contoso.com"), ..Blanks::default() };
         assert_eq!(
             advice.fill(&blanks).to_string(),
             "a@contoso.com may not send as o'b@contoso.com.\n\

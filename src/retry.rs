@@ -13,7 +13,7 @@ use std::time::Duration;
 /// use std::{num::NonZeroU32, time::Duration};
 ///
 /// let patient = RetryPolicy::new().with_attempts(NonZeroU32::new(6).unwrap()).with_longest_wait(Duration::from_secs(120));
-/// assert_ne!(patient, RetryPolicy::never());
+/// assert_eq!(patient.first_wait(), Duration::from_secs(1));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
@@ -60,6 +60,21 @@ impl RetryPolicy {
     pub fn with_longest_wait(mut self, wait: Duration) -> Self {
         self.backoff.cap = wait;
         self
+    }
+
+    /// Returns the number of attempts, the first one included.
+    pub fn attempts(&self) -> NonZeroU32 {
+        self.attempts
+    }
+
+    /// Returns the wait after the first failure.
+    pub fn first_wait(&self) -> Duration {
+        self.backoff.first
+    }
+
+    /// Returns the longest wait between two attempts.
+    pub fn longest_wait(&self) -> Duration {
+        self.backoff.cap
     }
 
     /// Returns how long to wait before the next attempt after `failures` of them, or `None` when that was the last.

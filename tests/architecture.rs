@@ -157,3 +157,78 @@ fn the_public_api_names_no_other_crates_than_the_design() {
         );
     }
 }
+
+/// The public methods of each type that it names `impl Type {`, with their receivers and what they return.
+fn methods(text: &str) -> BTreeMap<String, Vec<[String; 3]>> {
+    let code: Vec<_> = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default().lines().collect();
+    let mut methods = BTreeMap::<_, Vec<_>>::new();
+    let mut of = None;
+    for (number, line) in code.iter().enumerate() {
+        if line.starts_with("impl") && !line.contains(" for ") {
+            let name = line.trim_start_matches("impl").trim_end_matches(" {");
+            // `impl<T> Type<T>` and `impl Type<Other>`.
+            let name =
+                name.strip_prefix('<').and_then(|rest| rest.split_once("> ")).map_or(name, |(_, name)| name);
+            of = Some(name.trim().split('<').next().unwrap_or_default().to_owned());
+        } else if line.starts_with('}') {
+            of = None;
+        }
+        let (Some(of), Some(method)) = (&of, line.strip_prefix("    pub ")) else { continue };
+        let Some((_, method)) = method.split_once("fn ") else { continue };
+        let signature: Vec<_> =
+            code[number..].iter().take_while(|line| !line.trim().is_empty()).copied().collect();
+        let signature = signature.join(" ").split(" {").next().unwrap_or_default().to_owned();
+        let name = method.split(['(', '<']).next().unwrap_or_default();
+        let arguments = signature.split_once(&format!("fn {name}")).map_or("", |(_, rest)| rest);
+        let receiver = arguments.split_once('(').map_or("", |(_, rest)| rest.trim_start());
+        let receiver = receiver.split([',', ')']).next().unwrap_or_default();
+        let returned = signature.rsplit_once(" -> ").map_or("", |(_, returned)| returned);
+        let method = [name, receiver, returned].map(str::to_owned);
+        methods.entry(of.clone()).or_default().push(method);
+    }
+    methods
+}
+
+#[test]
+fn what_can_be_read_back_is_set_with_with_and_nothing_else_is() {
+    let mut wrong = Vec::new();
+    let mut values = 0;
+    for path in sources(Path::new("src")) {
+        for (of, methods) in methods(&fs::read_to_string(&path).unwrap()) {
+            let is_setter = |[_, receiver, returned]: &&[String; 3]| {
+                receiver.ends_with("self")
+                    && !receiver.starts_with('&')
+                    && returned.trim_start_matches("Result<").starts_with("Self")
+            };
+            let reads: Vec<_> = methods
+                .iter()
+                .filter(|[_, receiver, _]| receiver == "&self")
+                .map(|[name, ..]| name.as_str())
+                .collect();
+            let is_value = methods.iter().any(|[name, ..]| name.starts_with("with_"));
+            values += usize::from(is_value);
+            for [name, ..] in methods.iter().filter(is_setter) {
+                let is_named = name.starts_with("with_") || name.starts_with("without_");
+                // Certificates are not read back: their type is not one of this crate's interface.
+                let is_read = |field| {
+                    reads.iter().any(|read| read.trim_end_matches('s') == field)
+                        || matches!(field, "source" | "extra_root")
+                };
+                let expected = match name.strip_prefix("with_") {
+                    Some(field) => is_read(field.trim_end_matches('s')),
+                    None => !reads.contains(&name.as_str()) && (is_named || !is_value),
+                };
+                if !expected {
+                    wrong.push(format!("{}: {of}::{name}", path.display()));
+                }
+            }
+            let constructors =
+                methods.iter().filter(|method| !is_setter(method) && method[0].starts_with("with_"));
+            wrong.extend(
+                constructors.map(|[name, ..]| format!("{}: {of}::{name} sets nothing", path.display())),
+            );
+        }
+    }
+    assert!(values > 10, "only {values} values were found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

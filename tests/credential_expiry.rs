@@ -20,7 +20,7 @@ async fn the_expiry_of_the_credential_can_be_asked_for() {
     let (manual, entra) = fake().await;
     let day = manual.clock().now() + 90 * DAY;
     assert_eq!(entra.app().build().unwrap().credential_expiry(), None);
-    let secret = ClientSecret::new(entra.client_secret().unwrap()).with_expiry(day);
+    let secret = ClientSecret::new(entra.client_secret().unwrap()).with_expires_at(day);
     assert_eq!(entra.app().client_secret(secret).build().unwrap().credential_expiry(), Some(day));
     let pair = AppCertificate::new(day);
     let certificate = ClientCertificate::from_pem(pair.certificate_pem(), pair.key_pem()).unwrap();

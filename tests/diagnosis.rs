@@ -297,7 +297,7 @@ async fn what_works_today_and_not_for_long_is_a_warning() {
     let secret = tenant.entra().client_secret().unwrap();
     let diagnosed = async |days: i64| {
         let expiry = time.clock().now() + time::Duration::days(days) + time::Duration::HOUR;
-        let secret = ClientSecret::new(secret.clone()).with_expiry(expiry);
+        let secret = ClientSecret::new(secret.clone()).with_expires_at(expiry);
         let app = tenant.entra().app().client_secret(secret).build().unwrap();
         let mailer = Mailer::builder(tenant.server().build().unwrap())
             .authentication(Authentication::oauth(app.refresh_token(tenant.entra().store())))
@@ -435,9 +435,24 @@ async fn no_rendering_shows_a_secret() {
 async fn an_error_of_ones_own_provider_is_told_as_it_is() {
     let server = FakeExchange::start().await;
     let failing = token::from_fn(|| async {
-        Err(smtp_oauth::TokenError::new(TokenErrorKind::Unavailable, "the vault is sealed"))
+        let mut answer = token::ServerAnswer::default();
+        answer.description = Some("Session not active".to_owned());
+        Err(smtp_oauth::TokenError::new(TokenErrorKind::Unavailable, "the vault is sealed")
+            .with_server_answer(answer))
     });
     let builder = Mailer::builder(settings(&server).build().unwrap());
     let mailer = builder.authentication(Authentication::oauth(failing)).build().unwrap();
-    assert_failure(&diagnose(&mailer).await, "pppppFsss", &["because: the vault is sealed"]);
+    let diagnosis = diagnose(&mailer).await;
+    let port = format!("-Port {}", server.port());
+    assert_failure(
+        &diagnosis,
+        "pppppFsss",
+        &["access token: the vault is sealed (", "the sign-in service said: Session not active"],
+    );
+    let failed = diagnosis.first_failure().unwrap();
+    assert!(!failed.finding().contains("because") && !failed.finding().contains("Entra"), "{failed}");
+    drop(server);
+    let diagnosis = diagnose(&mailer).await;
+    let unreachable = diagnosis.first_failure().unwrap().remedy().unwrap();
+    assert!(unreachable.to_string().contains(&port), "{unreachable}");
 }

@@ -269,7 +269,7 @@ async fn tokens(secrets: &mut Vec<String>) {
     let entra = FakeEntra::builder().clock(manual.clock()).client_secret(SECRET).start().await;
     let expiring = |days| {
         let at = manual.clock().now() + time::Duration::days(days);
-        entra.app().client_secret(ClientSecret::new(SECRET).with_expiry(at)).build().unwrap()
+        entra.app().client_secret(ClientSecret::new(SECRET).with_expires_at(at)).build().unwrap()
     };
     expiring(-1);
     let cache = expiring(20).refresh_token(entra.store());

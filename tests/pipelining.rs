@@ -284,6 +284,7 @@ async fn all_or_nothing_is_nothing_when_one_is_refused() {
         let mixed = envelope(&["a@example.com", "gone@example.com", "b@example.com"]);
         let error = mailer.submit_with(&mixed, TEXT, &options).await.unwrap_err();
         assert_eq!((error.kind(), error.refused().len()), (ErrorKind::RecipientsRefused, 1), "{context}");
+        assert_eq!(error.to_string(), "the mail server refused 1 of 3 recipients (550 5.1.10)", "{context}");
         assert_eq!(error.refused()[0].recipient().to_string(), "gone@example.com", "{context}");
         let all = envelope(&["a@example.com", "b@example.com"]);
         mailer.submit_with(&all, TEXT, &options).await.unwrap();

@@ -101,3 +101,65 @@ fn a_secret_file_that_will_not_do_is_named_without_its_content() {
         assert_eq!(problems(&format!("{{ file = '{path}' }}")), [expected], "{name}");
     }
 }
+
+#[test]
+fn a_secret_in_the_wrong_field_is_not_shown() {
+    let (entra, google) = ("abc8Q~dEfGhIjKlMnOpQrStUvWxYz0123456789a", "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");
+    let jwt = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJodHRwczovL3gifQ.c2ln";
+    let refresh = "1//0gk3JhX9aQvLm2Tz7RwYp0Bd5NcEuFsHL9IrW";
+    let alphanumeric = "k3JhX9aQvLm2Tz7RwYp0Bd5NcEuFsHL9IrW";
+    for secret in [entra, google, jwt, refresh, alphanumeric] {
+        for (field, server, authentication) in [
+            ("server.username", format!("username = '{secret}'"), String::new()),
+            ("server.host", format!("host = '{secret}'"), String::new()),
+            ("server.port", format!("port = '{secret}'"), String::new()),
+            ("server.sender", format!("sender = '{secret}'"), String::new()),
+            ("server.max_connections", format!("max_connections = '{secret}'"), String::new()),
+            ("server.root_certificates", format!("root_certificates = '{secret}'"), String::new()),
+            ("authentication.tenant", String::new(), format!("tenant = '{secret}'")),
+            ("authentication.client_id", String::new(), format!("client_id = '{secret}'")),
+            ("authentication.grant", String::new(), format!("grant = '{secret}'")),
+            ("authentication.authority", String::new(), format!("authority = 'http://{secret}'")),
+            ("authentication.token_store", String::new(), format!("token_store = '/{secret}/token.json'")),
+            (
+                "authentication.client_secret",
+                String::new(),
+                format!("client_secret = {{ file = '{secret}' }}"),
+            ),
+            (
+                "authentication.client_secret",
+                String::new(),
+                format!("client_secret = {{ env = '{secret}' }}"),
+            ),
+            (
+                "authentication.federated_token_file",
+                String::new(),
+                format!("federated_token_file = '{secret}'"),
+            ),
+        ] {
+            // Three labels with dots between them may be a domain.
+            if (field, secret) == ("authentication.tenant", jwt) {
+                continue;
+            }
+            let username = if server.contains("username") { "" } else { "username = 'svc-mail@contoso.com'" };
+            let mut app = vec![authentication];
+            for default in ["tenant = 'contoso.com'", "client_id = '6731de76-14a6-49ae-97bc-6eba6914391e'"] {
+                let key = default.split(' ').next().unwrap();
+                if !app[0].starts_with(key) {
+                    app.push(default.to_owned());
+                }
+            }
+            let text = format!("[server]\n{username}\n{server}\n[authentication]\n{}\n", app.join("\n"));
+            let error = toml::from_str::<Settings>(&text).unwrap().resolve().unwrap_err();
+            assert!(error.problems().iter().any(|problem| problem.field() == field), "{text}{error}");
+            let (printed, longest) = (format!("{error} {error:?}"), secret.split('.').next().unwrap());
+            assert!(!printed.to_lowercase().contains(&longest.to_lowercase()), "{text}{error}");
+        }
+    }
+    let text = format!("[server]\nusername = 'svc-mail@contoso.com'\n[authentication]\ntenant = '{entra}'\n");
+    let error = toml::from_str::<Settings>(&text).unwrap().resolve().unwrap_err().to_string();
+    assert!(
+        error.contains("authentication.tenant (not shown, as it looks like a secret): enter the tenant's id"),
+        "{error}"
+    );
+}

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 use smtp_oauth::oauth::Client;
 use smtp_oauth::testing::{Extensions, FakeExchange, IssuedTokens};
+use smtp_oauth::token::store::StoredTokens;
 use smtp_oauth::{
-    AuthenticationSettings, Clock, MailProvider, Mailer, ResolvedSettings, Settings, Tls, TokenStoreSettings,
+    AuthenticationSettings, Clock, MailProvider, Mailer, MemoryStore, ResolvedSettings, Settings, Tls,
+    TokenProvider, TokenRequest, TokenStoreSettings,
 };
 use time::macros::datetime;
 use url::Url;
@@ -187,6 +189,7 @@ fn keys_of_one_kind_of_app_are_refused_for_the_other() {
             "remove it: what Yahoo Mail has there is known",
         ),
         ("", entra, "token_endpoint = 'https://id.contoso.com/token'", known),
+        ("", entra, "token_endpoint_auth_method = 'client_secret_post'", known),
         (custom, entra, "scope = 'openid'", known),
     ] {
         let name = key.split(' ').next().unwrap();
@@ -230,6 +233,15 @@ fn endpoints_and_scopes_must_be_fit_to_be_used() {
             format!("{endpoint}{scope}device_authorization_endpoint = 'id.contoso.com'"),
             "device_authorization_endpoint: enter the whole URL, such as https://login.example.com".to_owned(),
         ),
+        (
+            format!("{endpoint}{scope}client_secret = '{SECRET}'\ntoken_endpoint_auth_method = 'post'"),
+            "token_endpoint_auth_method (given \"post\"): enter \"client_secret_basic\" or \"client_secret_post\""
+                .to_owned(),
+        ),
+        (
+            format!("{endpoint}{scope}token_endpoint_auth_method = 'client_secret_post'"),
+            "token_endpoint_auth_method: remove it, or enter client_secret: a public client shows no secret".to_owned(),
+        ),
     ] {
         assert_reads(custom, &app(&keys), &[&format!("authentication.{line}")]);
     }
@@ -258,6 +270,35 @@ impl Respond for TokenEndpoint {
             "scope": "openid smtp",
             "refresh_token": format!("refresh-{}", grants.len()),
         }))
+    }
+}
+
+#[tokio::test]
+async fn the_client_secret_goes_where_the_server_takes_it() {
+    let issuer = MockServer::start().await;
+    let endpoint = TokenEndpoint { tokens: IssuedTokens::new(Clock::system()), grants: Arc::default() };
+    Mock::given(method("POST")).respond_with(endpoint).mount(&issuer).await;
+    let app = format!(
+        "client_id = 'mailer'\nclient_secret = '{SECRET}'\nscope = 'smtp'\ntoken_endpoint = '{}'\n",
+        issuer.uri()
+    );
+    for (chosen, is_in_body) in [
+        ("", false),
+        ("token_endpoint_auth_method = 'client_secret_basic'", false),
+        ("token_endpoint_auth_method = 'client_secret_post'", true),
+    ] {
+        let resolved = resolve("profile = 'custom'\nhost = 'mail.contoso.com'", &format!("{app}{chosen}"));
+        let store = MemoryStore::from(StoredTokens::new("refresh-0", Clock::system().now()));
+        client(&resolved).refresh_token(store, ["smtp"]).token(TokenRequest::new()).await.unwrap();
+        let requests = issuer.received_requests().await.unwrap();
+        let Request { headers, body, .. } = requests.last().unwrap();
+        let form = url::form_urlencoded::parse(body);
+        assert_eq!(
+            form.into_owned().any(|pair| pair == ("client_secret".into(), SECRET.into())),
+            is_in_body,
+            "{chosen}"
+        );
+        assert_eq!(headers.contains_key("authorization"), !is_in_body, "{chosen}");
     }
 }
 

@@ -228,7 +228,7 @@ async fn echoed(
     let client =
         oauth::Client::builder(entra.token_endpoint(), entra.client_id()).authentication(authentication);
     let client = http.into_iter().fold(client, oauth::ClientBuilder::http_client).build().unwrap();
-    let store = MemoryStore::with_tokens(StoredTokens::new(REFRESH_TOKEN, Clock::system().now()));
+    let store = MemoryStore::from(StoredTokens::new(REFRESH_TOKEN, Clock::system().now()));
     client.refresh_token(store, ["scope"]).token(TokenRequest::new()).await.unwrap_err()
 }
 

@@ -80,7 +80,7 @@ async fn a_client_secret_that_expires_soon_is_a_warning() {
     let entra = FakeEntra::builder().clock(manual.clock()).start().await;
     let secret = |days| {
         let value = entra.client_secret().unwrap();
-        ClientSecret::new(value).with_expiry(manual.clock().now() + time::Duration::days(days))
+        ClientSecret::new(value).with_expires_at(manual.clock().now() + time::Duration::days(days))
     };
     entra.app().client_secret(secret(31)).build().unwrap();
     assert!(log.0.lock().unwrap().is_empty());
@@ -98,7 +98,7 @@ async fn a_program_that_runs_on_is_warned_once_a_day() {
     let manual = ManualClock::new();
     let entra = FakeEntra::builder().clock(manual.clock()).token_length(100).start().await;
     let expires_at = manual.clock().now() + time::Duration::days(31);
-    let secret = ClientSecret::new(entra.client_secret().unwrap()).with_expiry(expires_at);
+    let secret = ClientSecret::new(entra.client_secret().unwrap()).with_expires_at(expires_at);
     let cache = entra.app().client_secret(secret).build().unwrap().refresh_token(entra.store());
     for _hour in 0..24 * 33 {
         manual.advance(Duration::from_secs(60 * 60));

@@ -262,7 +262,7 @@ async fn a_token_that_cannot_be_saved_is_not_handed_out() {
     let (_manual, entra) = fake().await;
     let before = entra.refresh_token();
     let store = std::sync::Arc::new(FullDisk {
-        store: MemoryStore::with_tokens(StoredTokens::new(before.as_str(), time::OffsetDateTime::UNIX_EPOCH)),
+        store: MemoryStore::from(StoredTokens::new(before.as_str(), time::OffsetDateTime::UNIX_EPOCH)),
         full: AtomicBool::new(true),
     });
     let cache = cache(&entra, store.clone());

@@ -131,31 +131,34 @@ fn write_codes(page: &mut String) {
     }
 }
 
-/// Stages a fault and returns what its first failure says.
-async fn shown(demo: &str) -> DiagnosisStep {
+/// Stages a fault and returns what its first failure says, and the port of the fake.
+async fn shown(demo: &str) -> (DiagnosisStep, String) {
     let stage = Demo::find(demo).unwrap().stage().await.unwrap();
     let diagnosis = diagnose(&stage.mailer().unwrap()).await;
-    diagnosis.first_failure().unwrap().clone()
+    let settings = diagnosis.steps()[0].finding();
+    let port = settings.split([':', ' ']).nth(1).unwrap().to_owned();
+    (diagnosis.first_failure().unwrap().clone(), port)
 }
 
 async fn write_faults(page: &mut String) {
     page.push_str("\n## On the way to the server\n");
     for (text, demo) in WITHOUT_REPLY {
-        let failed = shown(demo).await;
+        let (failed, port) = shown(demo).await;
         assert!(failed.finding().contains(text), "{demo}: {failed}");
         let mut title = text.to_owned();
         title[..1].make_ascii_uppercase();
         writeln!(page, "\n### {title}").unwrap();
         let mut part = String::new();
         write_remedy(&mut part, failed.remedy().unwrap());
-        page.push_str(&part.replace("localhost", "\\<host>"));
+        let part = part.replace("localhost", "\\<host>").replace(&format!("-Port {port}"), "-Port \\<port>");
+        page.push_str(&part.replace(&format!("\\<host>:{port}"), "\\<host>:\\<port>"));
     }
 }
 
 /// What the settings add to the table: a bare refusal of a token is told by its likeliest reasons.
 async fn write_refused_token(page: &mut String) {
     for (title, demo) in [("With OAuth", "wrong-account"), ("App-only", "app-only-not-registered")] {
-        let failed = shown(demo).await;
+        let (failed, _port) = shown(demo).await;
         let mut part = String::new();
         write_remedy(&mut part, failed.remedy().unwrap());
         let part = part

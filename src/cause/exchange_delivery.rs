@@ -41,9 +41,9 @@ const RECEIVING: Advice = Advice {
     link: REPORTS,
 };
 const ITEMS: Advice = Advice {
-    who: Who::User,
+    who: Who::Recipient,
     summary: "A folder of the recipient's mailbox holds as many items as it can (1,000,000).",
-    steps: &["the owner of the recipient's mailbox: move or delete items, usually in Inbox or Deleted Items"],
+    steps: &["move or delete items, usually in Inbox or Deleted Items"],
     link: "https://learn.microsoft.com/troubleshoot/exchange/email-delivery/ndr/remote-server-returned-mailbox-busy",
 };
 const EXPIRED: Advice = Advice {

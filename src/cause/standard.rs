@@ -74,9 +74,9 @@ const DISABLED: Advice = advice(
     &["ask the recipient for another address"],
 );
 const FULL: Advice = advice(
-    Who::User,
+    Who::Recipient,
     "The recipient's mailbox is full.",
-    &["the owner of the recipient's mailbox: delete messages", "then send the message again"],
+    &["delete messages, or have the mailbox enlarged; then the message can be sent again"],
 );
 const SIZE: Advice = advice(
     Who::Operator,

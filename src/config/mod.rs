@@ -22,5 +22,5 @@ pub use timeouts::Timeouts;
 
 pub(crate) use draft::Draft;
 pub(crate) use keys::Keys;
-pub(crate) use problem::Problems;
+pub(crate) use problem::{Problems, is_like_a_secret, quoted};
 pub(crate) use value::{Table, Value};

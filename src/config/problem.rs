@@ -6,29 +6,45 @@ use std::fmt;
 /// The longest part of a given value that is kept, in characters.
 const SHOWN: usize = 100;
 
+const WITHHELD: &str = "(not shown, as it looks like a secret)";
+
 /// One setting that cannot be used, with what to enter instead.
 ///
 /// [`ConfigError`] has an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigProblem {
     field: Cow<'static, str>,
-    given: Option<String>,
+    given: Given,
     mend: Cow<'static, str>,
+}
+
+/// What is kept of a refused value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Given {
+    Nothing,
+    /// It looked like a secret.
+    Withheld,
+    Shown(String),
 }
 
 impl ConfigProblem {
     pub(crate) fn new(field: impl Into<Cow<'static, str>>, mend: impl Into<Cow<'static, str>>) -> Self {
-        Self { field: field.into(), given: None, mend: mend.into() }
+        Self { field: field.into(), given: Given::Nothing, mend: mend.into() }
     }
 
-    /// Keeps the refused value; never called with a secret, nor with a value that may hold one.
+    /// Keeps the refused value, unless it looks like a secret that was pasted into the wrong field; never called with what
+    /// is meant to be one.
     pub(crate) fn showing(mut self, value: impl fmt::Display) -> Self {
         let text = value.to_string();
+        if is_like_a_secret(&text) {
+            self.given = Given::Withheld;
+            return self;
+        }
         let mut shown: String = text.chars().take(SHOWN).collect();
         if shown.len() < text.len() {
             shown.push('…');
         }
-        self.given = Some(shown);
+        self.given = Given::Shown(shown);
         self
     }
 
@@ -45,10 +61,14 @@ impl ConfigProblem {
 
     /// Returns the value that was refused, cut after 100 characters.
     ///
-    /// `None` when nothing was given, and for a secret or a value that may hold one. It is not escaped: print it with
+    /// `None` when nothing was given, and for a secret or a value that may hold one, such as a client secret that was pasted
+    /// into another field; `Display` then says that it is withheld. It is not escaped: print it with
     /// `{:?}`, as `Display` of this type does.
     pub fn given(&self) -> Option<&str> {
-        self.given.as_deref()
+        match &self.given {
+            Given::Shown(given) => Some(given),
+            Given::Nothing | Given::Withheld => None,
+        }
     }
 
     /// Returns what to enter instead, and why.
@@ -60,10 +80,37 @@ impl ConfigProblem {
 impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.given {
-            Some(given) => write!(f, "{} (given {given:?}): {}", self.field, self.mend),
-            None => write!(f, "{}: {}", self.field, self.mend),
+            Given::Shown(given) => write!(f, "{} (given {given:?}): {}", self.field, self.mend),
+            Given::Withheld => {
+                write!(f, "{} {WITHHELD}: {}", self.field, self.mend)
+            }
+            Given::Nothing => write!(f, "{}: {}", self.field, self.mend),
         }
     }
+}
+
+/// Tells whether `text` looks like a client secret or a token, which is easily pasted into a field next to its own.
+///
+/// A host, a path or a name that looks so is withheld for nothing, which harms little; a password cannot be told.
+pub(crate) fn is_like_a_secret(text: &str) -> bool {
+    // Entra's client secrets are three characters, a digit, `Q~` and 34 more.
+    let is_client_secret =
+        |word: &str| word.len() >= 32 && word.get(3..).is_some_and(|rest| rest.get(1..3) == Some("Q~"));
+    // The rest is of one piece and at random: the parts of a JWT or a refresh token, Google's `GOCSPX-…`, a key.
+    let is_random = |part: &str| {
+        let has = |kind: fn(&u8) -> bool| part.bytes().any(|byte| kind(&byte));
+        part.len() >= 24
+            && has(u8::is_ascii_uppercase)
+            && has(u8::is_ascii_lowercase)
+            && has(u8::is_ascii_digit)
+    };
+    let is_of_token = |char: char| char.is_ascii_alphanumeric() || "-_~+=".contains(char);
+    text.split_whitespace().any(is_client_secret) || text.split(|char| !is_of_token(char)).any(is_random)
+}
+
+/// Quotes a value within a sentence, unless it looks like a secret.
+pub(crate) fn quoted(text: &str) -> String {
+    if is_like_a_secret(text) { WITHHELD.to_owned() } else { format!("{text:?}") }
 }
 
 /// The settings cannot be used; lists every problem, not just the first.
@@ -161,6 +208,38 @@ impl Problems {
                 Err(ConfigError { problems: self.0 })
             }
             _ => Err(ConfigError { problems: self.0 }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_told_from_what_belongs_into_settings() {
+        for secret in [
+            "abc8Q~dEfGhIjKlMnOpQrStUvWxYz0123456789a",
+            "a.c8Q~d.f-h_j~l.n-p_r~t.v-x_z~1.3-5_7~9a",
+            "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJodHRwczovL3gifQ.c2ln",
+            "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",
+            "1//0gk3JhX9aQvLm2Tz7RwYp0Bd5NcEuFsH-L9IrW",
+            "/run/k3JhX9aQvLm2Tz7RwYp0Bd5NcEuFsH/token.json",
+        ] {
+            assert!(is_like_a_secret(secret), "{secret}");
+        }
+        for harmless in [
+            "6731de76-14a6-49ae-97bc-6eba6914391e",
+            "6731DE76-14A6-49AE-97BC-6EBA6914391E",
+            "contoso.onmicrosoft.com",
+            "MailServer01.Production.Contoso.Example.com",
+            "/var/lib/ContosoMailer/Production/tokens-2027.json",
+            "https://id.example.com/realms/mail/protocol/openid-connect/token",
+            "Contoso's newsletter of January 2027 <news@contoso.com>",
+            "587",
+            "",
+        ] {
+            assert!(!is_like_a_secret(harmless), "{harmless}");
         }
     }
 }

@@ -219,12 +219,19 @@ pub(super) fn finding_of(error: &Error) -> String {
     }
     let mut source = error.source();
     while let Some(cause) = source {
-        finding.push_str(&format!("\nbecause: {cause}"));
+        let text = cause.to_string();
+        // A token's error is also the message of the error that holds it.
+        if !finding.starts_with(&text) {
+            finding.push_str(&format!("\nbecause: {text}"));
+        }
         if let Some(description) =
             cause.downcast_ref::<TokenError>().and_then(|error| error.server_answer().description.as_deref())
         {
-            // Entra ends it with trace ids on lines of their own.
-            finding.push_str(&format!("\nEntra said: {}", description.lines().next().unwrap_or_default()));
+            // Entra ends it with trace ids on lines of their own; others say one line.
+            finding.push_str(&format!(
+                "\nthe sign-in service said: {}",
+                description.lines().next().unwrap_or_default()
+            ));
         }
         source = cause.source();
     }

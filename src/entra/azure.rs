@@ -176,7 +176,7 @@ fn failure(error: &azure_core::Error) -> TokenError {
         TokenErrorKind::InvalidResponse => "the Azure credential was given something that is no token",
         _ => "the Azure credential cannot get a token here",
     };
-    TokenError::with_source(kind, message, Said::of(error))
+    TokenError::new(kind, message).with_source(Said::of(error))
 }
 
 fn by_response(status: u16, response: Option<&RawResponse>, error: &azure_core::Error) -> TokenError {
@@ -185,7 +185,7 @@ fn by_response(status: u16, response: Option<&RawResponse>, error: &azure_core::
     let wait = retry_after.and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
     let wait = wait.map(|wait| wait.min(LONGEST_RETRY_AFTER));
     refusal_by_response("the token request of the Azure credential", status, body, wait, classify)
-        .with_cause(Said::of(error))
+        .with_source(Said::of(error))
 }
 
 /// What the SDK said, without what may be a secret. Its own error holds whole responses.

@@ -36,7 +36,7 @@ pub(crate) fn remedy_for(error: &TokenError, blanks: &Blanks<'_>) -> Option<Reme
         },
     };
     if let Some(id) = &error.server_answer().correlation_id {
-        remedy = remedy.step(format!(
+        remedy = remedy.with_step(format!(
             "for details: Entra admin center > Monitoring & health > Sign-in logs, filter by Correlation ID {id}"
         ));
     }
@@ -55,8 +55,8 @@ fn source<E: std::error::Error + 'static>(error: &TokenError) -> Option<&E> {
 /// The browser brought the answer, so no server can be to blame.
 fn of_wrong_callback() -> Remedy {
     Remedy::new("The browser came back with something that does not answer this sign-in.".to_owned(), Who::User)
-        .step("begin the sign-in again, in one tab, and do not use the browser's Back or an old address")
-        .step("if that does not help: check that the redirect URL is this program's, and that the browser keeps its cookies")
+        .with_step("begin the sign-in again, in one tab, and do not use the browser's Back or an old address")
+        .with_step("if that does not help: check that the redirect URL is this program's, and that the browser keeps its cookies")
 }
 
 /// Entra granted something, so it gave no code: the app registration asks for less than the sign-in did.
@@ -66,20 +66,20 @@ fn of_missing_scope(missing: &MissingScope) -> Remedy {
         format!("The sign-in did not grant the app the permission {permission}."),
         Who::ApplicationAdministrator,
     )
-    .step(format!(
+    .with_step(format!(
         "App registrations > (the app) > API permissions > Add a permission > Microsoft Graph > Delegated \
          permissions: add {permission}"
     ))
-    .step("consent to it: Grant admin consent on the same page, or accept it at the next sign-in")
-    .step("sign in again")
+    .with_step("consent to it: Grant admin consent on the same page, or accept it at the next sign-in")
+    .with_step("sign in again")
 }
 
 /// No server was asked: there is no sign-in to ask it with.
 fn nothing_stored(blanks: &Blanks<'_>) -> Remedy {
     Remedy::new(blanks.fill("There is no sign-in of {username} to get a token with."), Who::User)
-        .step(blanks.fill("sign in as {username} where this program offers it, and consent; the sign-in fills the token store"))
-        .step("a refresh token from elsewhere is put there by `TokenStore::seed`")
-        .step("after a sign-in: check that this program opens the same store, such as the same path of the token file, and as the same user")
+        .with_step(blanks.fill("sign in as {username} where this program offers it, and consent; the sign-in fills the token store"))
+        .with_step("a refresh token from elsewhere is put there by `TokenStore::seed`")
+        .with_step("after a sign-in: check that this program opens the same store, such as the same path of the token file, and as the same user")
 }
 
 /// What can be said without a code.
@@ -93,7 +93,10 @@ fn of_kind(kind: TokenErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
         TokenErrorKind::ClientRefused => (
             "The sign-in service does not accept the app.",
             Who::ApplicationAdministrator,
-            &["check client id, tenant and client secret or certificate against the app registration"],
+            &[
+                "check client id and client secret or certificate against the app registration, at Entra ID the tenant too",
+                "elsewhere than at Entra ID: see whether the server takes the client secret in the header or in the body, and set token_endpoint_auth_method to it",
+            ],
         ),
         TokenErrorKind::AccountRefused => (
             "The account {username} may not use the app.",
@@ -103,20 +106,23 @@ fn of_kind(kind: TokenErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
         TokenErrorKind::RequestRefused => (
             "The sign-in service does not accept the request for a token.",
             Who::Operator,
-            &["check tenant, cloud and scope against the app registration"],
+            &["check the scope against the app registration, at Entra ID tenant and cloud too"],
         ),
         TokenErrorKind::Unavailable => (
             "The sign-in service cannot be reached, or is busy.",
             Who::Operator,
             &[
                 "send the message again later",
-                "if it lasts: check DNS, proxy and firewall for HTTPS to the sign-in host (login.microsoftonline.com)",
+                "if it lasts: check DNS, proxy and firewall for HTTPS to the sign-in host (of Entra ID: login.microsoftonline.com)",
             ],
         ),
         TokenErrorKind::InvalidResponse => (
             "What answers at the token endpoint is no sign-in service.",
             Who::Operator,
-            &["look for a proxy or captive portal that answers in its place", "check the authority's URL"],
+            &[
+                "look for a proxy or captive portal that answers in its place",
+                "check the URL in token_endpoint or authority, if one is set",
+            ],
         ),
         TokenErrorKind::Store => (
             "The token store cannot be read, written or locked.",
@@ -136,7 +142,7 @@ fn of_kind(kind: TokenErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
     Some(
         steps
             .iter()
-            .fold(Remedy::new(blanks.fill(summary), who), |remedy, step| remedy.step(blanks.fill(step))),
+            .fold(Remedy::new(blanks.fill(summary), who), |remedy, step| remedy.with_step(blanks.fill(step))),
     )
 }
 
@@ -194,7 +200,7 @@ mod tests {
     #[test]
     fn another_source_than_a_missing_permission_leaves_it_to_the_kind() {
         let source = std::fmt::Error;
-        let error = TokenError::with_source(TokenErrorKind::RequestRefused, "refused", source);
+        let error = TokenError::new(TokenErrorKind::RequestRefused, "refused").with_source(source);
         assert_eq!(remedy(&error).unwrap().who(), Who::Operator);
     }
 }

@@ -18,7 +18,7 @@ use super::tenant::is_guid;
 /// use time::{Duration, OffsetDateTime};
 ///
 /// let now = OffsetDateTime::now_utc();
-/// let secret = ClientSecret::new("8Q~value-from-the-portal").with_expiry(now + Duration::days(10));
+/// let secret = ClientSecret::new("8Q~value-from-the-portal").with_expires_at(now + Duration::days(10));
 /// assert!(secret.is_expiring_within(std::time::Duration::from_secs(30 * 24 * 3600), now));
 /// ```
 #[derive(Clone)]
@@ -35,7 +35,7 @@ impl ClientSecret {
 
     /// Sets when the secret expires. Default: not known.
     #[must_use]
-    pub fn with_expiry(mut self, expires_at: OffsetDateTime) -> Self {
+    pub fn with_expires_at(mut self, expires_at: OffsetDateTime) -> Self {
         self.expires_at = Some(expires_at);
         self
     }

@@ -16,6 +16,7 @@ pub(crate) struct Circumstances {
     username: String,
     sender: String,
     host: String,
+    port: String,
     signed_in: SignedIn,
 }
 
@@ -50,6 +51,7 @@ impl Circumstances {
             username: config.username().to_owned(),
             sender: sender.unwrap_or(&config.sender().email).to_string(),
             host: config.host().to_owned(),
+            port: config.port().to_string(),
             signed_in: SignedIn::of(authentication),
         }
     }
@@ -67,6 +69,7 @@ impl Error {
             username: known.map(|known| known.username.as_str()),
             sender: known.map(|known| known.sender.as_str()),
             host: known.map(|known| known.host.as_str()),
+            port: known.map(|known| known.port.as_str()),
         };
         if *kind == ErrorKind::Indeterminate {
             return Some(INDETERMINATE.fill(&blanks));
@@ -92,7 +95,7 @@ fn of_reply(
         (ReplyCause::SignInRefused, Some(SignedIn::Account)) => TOKEN_REFUSED.fill(&blanks),
         (ReplyCause::SignInRefused, Some(SignedIn::App)) => APP_REFUSED.fill(&blanks),
         (ReplyCause::SignInRefused, Some(SignedIn::Password)) => {
-            PASSWORD_REFUSED.fill(&blanks).step(basic_authentication_retirement())
+            PASSWORD_REFUSED.fill(&blanks).with_step(basic_authentication_retirement())
         }
         (ReplyCause::SendAsDenied, _) => {
             // Permissions are given to whoever has signed in, and an app is not the mailbox whose name it gives.
@@ -100,11 +103,7 @@ fn of_reply(
             let advice = if is_app { &APP_SEND_AS } else { finding.advice };
             let text = reply.map(Reply::text).unwrap_or_default();
             if let Some((account, sender)) = send_as_parties(&text) {
-                return advice.fill(&Blanks {
-                    username: Some(account),
-                    sender: Some(sender),
-                    host: blanks.host,
-                });
+                return advice.fill(&Blanks { username: Some(account), sender: Some(sender), ..blanks });
             }
             if let (Some(username), Some(sender)) = (blanks.username, blanks.sender)
                 && username.eq_ignore_ascii_case(sender)
@@ -116,7 +115,7 @@ fn of_reply(
             advice.fill(&blanks)
         }
         (cause, Some(SignedIn::Password)) if is_about_passwords(cause) => {
-            finding.advice.fill(&blanks).step(basic_authentication_retirement())
+            finding.advice.fill(&blanks).with_step(basic_authentication_retirement())
         }
         _ => finding.advice.fill(&blanks),
     }
@@ -261,7 +260,7 @@ const UNREACHABLE: Advice = Advice {
     summary: "The mail server {host} does not answer.",
     steps: &[
         "check host and port in the settings: Exchange Online is smtp.office365.com, port 587",
-        "on this computer: Test-NetConnection '{host}' -Port 587, or openssl s_client -starttls smtp -connect {host}:587",
+        "on this computer: Test-NetConnection '{host}' -Port {port}, or openssl s_client -starttls smtp -connect {host}:{port} (on 465 without -starttls smtp)",
         "let the firewall pass outgoing connections to that port, and check DNS",
     ],
     link: TROUBLES,
@@ -317,6 +316,7 @@ mod tests {
             username: "svc-mail@contoso.com".to_owned(),
             sender: "alerts@contoso.com".to_owned(),
             host: "smtp.office365.com".to_owned(),
+            port: "587".to_owned(),
             signed_in,
         };
         for (phase, reply) in cause::samples() {

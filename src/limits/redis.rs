@@ -116,7 +116,7 @@ impl RedisLimits {
     /// When the URL is none, or TLS cannot be set up.
     pub fn open(url: impl Into<SecretString>) -> Result<Self, SharedLimitsError> {
         let server = RedisServer::open(&url.into()).map_err(|error| {
-            SharedLimitsError::with_source("the shared sending limits cannot be opened", error)
+            SharedLimitsError::new("the shared sending limits cannot be opened").with_source(error)
         })?;
         let (clock, connection) = (Clock::system(), tokio::sync::Mutex::default());
         Ok(Self { server, clock, reserve: Script::new(RESERVE), release: Script::new(RELEASE), connection })
@@ -158,7 +158,7 @@ impl RedisLimits {
         let failed = format!("the sending limits in Redis at {} cannot be had", self.server.address());
         match self.clock.until(deadline, self.ask(call)).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(SharedLimitsError::with_source(failed, error)),
+            Ok(Err(error)) => Err(SharedLimitsError::new(failed).with_source(error)),
             Err(_elapsed) => {
                 Err(SharedLimitsError::new(format!("{failed} within {} seconds", DEADLINE.as_secs())))
             }

@@ -71,11 +71,10 @@ impl SharedLimitsError {
         Self { message: message.into(), source: None }
     }
 
-    /// Creates an error that has a cause.
-    pub fn with_source(
-        message: impl Into<String>,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        Self { message: message.into(), source: Some(source.into()) }
+    /// Adds the cause, which may hold no secret either.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
     }
 }

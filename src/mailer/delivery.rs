@@ -154,7 +154,8 @@ impl Inner {
                 }
                 Err(undelivered) => undelivered,
             };
-            let error = Error::from(failure).with_refused(Refusal::list(order.recipients, &recipients));
+            let error = Error::from(failure)
+                .with_refused(Refusal::list(order.recipients, &recipients), order.recipients.len());
             return Err(match certainty {
                 Certainty::NotDelivered => error,
                 Certainty::Unknown => error.into_indeterminate(),

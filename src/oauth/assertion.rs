@@ -231,7 +231,7 @@ async fn sign(signer: &dyn AssertionSigner, audience: &Audience<'_>) -> Result<S
 
 /// RFC 7519 §4.1.7: the server refuses an assertion that it has seen before.
 fn unique_id() -> Result<String, TokenError> {
-    let failed = |message, error| TokenError::with_source(TokenErrorKind::Configuration, message, error);
+    let failed = |message, error| TokenError::new(TokenErrorKind::Configuration, message).with_source(error);
     let provider = tls::provider().map_err(|error| failed("there is no cryptography to sign with", error))?;
     let mut id = [0; 16];
     provider.secure_random.fill(&mut id).map_err(|_| {
@@ -256,6 +256,6 @@ async fn read(path: Arc<Path>) -> Result<SecretString, TokenError> {
     let result = read.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
     result.map_err(|error| {
         let message = format!("the federated token file {shown} cannot be read");
-        TokenError::with_source(TokenErrorKind::Configuration, message, error)
+        TokenError::new(TokenErrorKind::Configuration, message).with_source(error)
     })
 }

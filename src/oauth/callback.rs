@@ -85,5 +85,5 @@ impl Callback {
 }
 
 fn invalid(message: &str) -> TokenError {
-    TokenError::with_source(TokenErrorKind::InvalidResponse, message, WrongCallback(()))
+    TokenError::new(TokenErrorKind::InvalidResponse, message).with_source(WrongCallback(()))
 }

@@ -115,7 +115,7 @@ impl AssertionSigner for ClientCertificate {
     fn sign<'a>(&'a self, message: &'a [u8]) -> AssertionFuture<'a, Vec<u8>> {
         let failed = |error| {
             let message = "the client assertion could not be signed";
-            TokenError::with_source(TokenErrorKind::Configuration, message, error)
+            TokenError::new(TokenErrorKind::Configuration, message).with_source(error)
         };
         AssertionFuture::new(async move {
             let signer = self.key.choose_scheme(&[SignatureScheme::RSA_PSS_SHA256]);

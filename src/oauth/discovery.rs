@@ -204,7 +204,9 @@ impl Discovery {
         let mut request = HttpRequest::new(Vec::new());
         *request.method_mut() = Method::GET;
         *request.uri_mut() = url.as_str().parse().map_err(|error| {
-            unreachable(HttpError::with_source(HttpErrorKind::Connect, "the URL cannot be requested", error))
+            unreachable(
+                HttpError::new(HttpErrorKind::Connect, "the URL cannot be requested").with_source(error),
+            )
         })?;
         request.headers_mut().insert(ACCEPT, http::HeaderValue::from_static("application/json"));
         let response = http.execute(request).await.map_err(unreachable)?;

@@ -127,7 +127,7 @@ impl Attempt<'_> {
             TapError::Http(error) => error,
         };
         let unavailable =
-            |message: String, error| TokenError::with_source(TokenErrorKind::Unavailable, message, error);
+            |message: String, error| TokenError::new(TokenErrorKind::Unavailable, message).with_source(error);
         match http_error.kind() {
             HttpErrorKind::TooLarge => self.invalid("more than 1 MiB", exchange).into(),
             HttpErrorKind::Connect => Failure {

@@ -96,13 +96,11 @@ impl HttpError {
         Self { kind, message: message.into(), source: None }
     }
 
-    /// Creates an error that has a cause; neither may hold a secret.
-    pub fn with_source(
-        kind: HttpErrorKind,
-        message: impl Into<String>,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        Self { kind, message: message.into(), source: Some(source.into()) }
+    /// Adds the cause, which may hold no secret either.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
     }
 
     /// Returns how far the request came.

@@ -78,7 +78,7 @@ impl AuthorizationCode {
         }
         let failed = |error: std::io::Error| {
             let message = "cannot listen on the loopback port that the browser comes back to";
-            TokenError::with_source(TokenErrorKind::Configuration, message, error)
+            TokenError::new(TokenErrorKind::Configuration, message).with_source(error)
         };
         let listener =
             TcpListener::bind(("127.0.0.1", redirect.port().unwrap_or_default())).await.map_err(failed)?;
@@ -165,7 +165,7 @@ async fn receive(listener: &TcpListener, door: &Arc<Door>) -> Result<String, Tok
             accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => {
                 let (stream, _peer) = accepted.map_err(|error| {
                     let message = "the loopback port that the browser comes back to has failed";
-                    TokenError::with_source(TokenErrorKind::Unavailable, message, error)
+                    TokenError::new(TokenErrorKind::Unavailable, message).with_source(error)
                 })?;
                 connections.spawn(serve(stream, door.clone()));
             }

@@ -58,12 +58,12 @@ impl Client {
         let provider = RefreshToken::new(self.clone(), store, scopes);
         let runtime = tokio::runtime::Handle::try_current().map_err(|error| {
             let message = "a refresh token can only be renewed within a Tokio runtime";
-            TokenError::with_source(TokenErrorKind::Configuration, message, error)
+            TokenError::new(TokenErrorKind::Configuration, message).with_source(error)
         })?;
         let renewal = runtime.spawn(Span::current().run(async move { provider.renew(age).await }));
         renewal.await.unwrap_or_else(|error| {
             let message = "the renewal was abandoned: its task panicked or its runtime stopped";
-            Err(TokenError::with_source(TokenErrorKind::Unavailable, message, error))
+            Err(TokenError::new(TokenErrorKind::Unavailable, message).with_source(error))
         })
     }
 }

@@ -53,5 +53,5 @@ impl Client {
 }
 
 fn unreachable(what: &str, error: HttpError) -> TokenError {
-    TokenError::with_source(TokenErrorKind::Unavailable, format!("{what} cannot be reached"), error)
+    TokenError::new(TokenErrorKind::Unavailable, format!("{what} cannot be reached")).with_source(error)
 }

@@ -111,7 +111,7 @@ impl Client {
         let id_token = self.read_id_token(granted, scopes, nonce)?;
         if let Some(missing) = scope::missing(scopes, granted.access_token.scopes()) {
             let message = format!("sign-in did not grant the permission `{}`", missing.permission());
-            return Err(TokenError::with_source(TokenErrorKind::RequestRefused, message, missing));
+            return Err(TokenError::new(TokenErrorKind::RequestRefused, message).with_source(missing));
         }
         let Some(refresh_token) = &granted.refresh_token else {
             let message = "sign-in brought no refresh token: the scope `offline_access` was not asked for or not granted";
@@ -150,7 +150,7 @@ impl Client {
 async fn save_locked(store: impl TokenStore + 'static, tokens: StoredTokens) -> Result<(), TokenError> {
     let runtime = tokio::runtime::Handle::try_current().map_err(|error| {
         let message = "a sign-in can only be saved within a Tokio runtime";
-        TokenError::with_source(TokenErrorKind::Configuration, message, error)
+        TokenError::new(TokenErrorKind::Configuration, message).with_source(error)
     })?;
     // In a task of its own: a dropped sign-in must not give the lock up while its save still goes on.
     let saving = runtime.spawn(async move {
@@ -161,7 +161,7 @@ async fn save_locked(store: impl TokenStore + 'static, tokens: StoredTokens) -> 
     });
     saving.await.unwrap_or_else(|error| {
         let message = "saving the sign-in was abandoned: its task panicked or its runtime stopped";
-        Err(TokenError::with_source(TokenErrorKind::Store, message, error))
+        Err(TokenError::new(TokenErrorKind::Store, message).with_source(error))
     })
 }
 

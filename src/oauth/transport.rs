@@ -80,5 +80,5 @@ fn failed(error: reqwest::Error) -> HttpError {
     } else {
         (HttpErrorKind::Transfer, "the connection was lost")
     };
-    HttpError::with_source(kind, message, error.without_url())
+    HttpError::new(kind, message).with_source(error.without_url())
 }

@@ -24,15 +24,7 @@ pub(crate) struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     pub(crate) fn begin(clock: &'a Clock, server: &'a Server) -> Self {
-        let span = Span(
-            #[cfg(feature = "tracing")]
-            tracing::debug_span!(
-                target: POOL,
-                "turn",
-                "error.type" = tracing::field::Empty,
-                otel.status_code = tracing::field::Empty,
-            ),
-        );
+        let span = span!(DEBUG, POOL, "turn");
         Self { span, clock, server, stopwatch: Stopwatch::start(clock) }
     }
 
@@ -47,42 +39,28 @@ impl<'a> Turn<'a> {
         name: impl FnOnce(&E) -> &'static str,
     ) -> Result<T, E> {
         #[cfg(feature = "metrics")]
-        metrics::histogram!(metric::QUEUE_WAIT, vec![self.server.label()])
-            .record(self.stopwatch.seconds(self.clock));
+        self.server.histogram(metric::QUEUE_WAIT, &[]).record(self.stopwatch.seconds(self.clock));
         self.span.note(result, name)
     }
 }
 
 /// Handing out a connection: an idle one, or a new one.
 pub(crate) fn checkout() -> Span {
-    Span(
-        #[cfg(feature = "tracing")]
-        tracing::debug_span!(
-            target: POOL,
-            "checkout",
-            smtp_oauth.connection.origin = tracing::field::Empty,
-            "error.type" = tracing::field::Empty,
-            otel.status_code = tracing::field::Empty,
-        ),
-    )
+    span!(DEBUG, POOL, "checkout", smtp_oauth.connection.origin = tracing::field::Empty)
 }
 
 /// Opening one connection as far as the EHLO reply that counts.
 pub(crate) fn connect(server: &Server) -> Span {
-    Span(
-        #[cfg(feature = "tracing")]
-        tracing::debug_span!(
-            target: CONNECTION,
-            "connect",
-            network.protocol.name = "smtp",
-            server.address = &*server.address,
-            server.port = server.port,
-            network.peer.address = tracing::field::Empty,
-            network.peer.port = tracing::field::Empty,
-            tls.protocol.version = tracing::field::Empty,
-            "error.type" = tracing::field::Empty,
-            otel.status_code = tracing::field::Empty,
-        ),
+    span!(
+        DEBUG,
+        CONNECTION,
+        "connect",
+        network.protocol.name = "smtp",
+        server.address = &*server.address,
+        server.port = server.port,
+        network.peer.address = tracing::field::Empty,
+        network.peer.port = tracing::field::Empty,
+        tls.protocol.version = tracing::field::Empty,
     )
 }
 
@@ -102,26 +80,13 @@ pub(crate) fn encrypted(version: &'static str) {
 
 /// One phase of a session.
 pub(crate) fn phase(name: &'static str) -> Span {
-    Span(
-        #[cfg(feature = "tracing")]
-        tracing::debug_span!(
-            target: CONNECTION,
-            "phase",
-            otel.name = name,
-            smtp_oauth.phase = name,
-            "error.type" = tracing::field::Empty,
-            otel.status_code = tracing::field::Empty,
-        ),
-    )
+    span!(DEBUG, CONNECTION, "phase", otel.name = name, smtp_oauth.phase = name)
 }
 
 /// A phase came to its good end.
 pub(crate) fn phase_done(server: &Server, name: &'static str, took: Duration) {
     #[cfg(feature = "metrics")]
-    {
-        let labels = vec![server.label(), metrics::Label::new("phase", name)];
-        metrics::histogram!(metric::PHASE_DURATION, labels).record(took.as_secs_f64());
-    }
+    server.histogram(metric::PHASE_DURATION, &[("phase", name)]).record(took.as_secs_f64());
 }
 
 /// A phase that only the metrics measure came to its good end.
@@ -132,31 +97,17 @@ pub(crate) fn measured(server: &Server, name: &'static str, clock: &Clock, stopw
 
 /// Signing in.
 pub(crate) fn auth(mechanism: &'static str, username: &str) -> Span {
-    Span(
-        #[cfg(feature = "tracing")]
-        tracing::debug_span!(
-            target: CONNECTION,
-            "auth",
-            smtp_oauth.mechanism = mechanism,
-            smtp_oauth.username = username,
-            "error.type" = tracing::field::Empty,
-            otel.status_code = tracing::field::Empty,
-        ),
-    )
+    span!(DEBUG, CONNECTION, "auth", smtp_oauth.mechanism = mechanism, smtp_oauth.username = username)
 }
 
 /// One message over one connection.
 pub(crate) fn transaction(recipients: usize, octets: u64) -> Span {
-    Span(
-        #[cfg(feature = "tracing")]
-        tracing::debug_span!(
-            target: CONNECTION,
-            "transaction",
-            smtp_oauth.message.size = octets,
-            smtp_oauth.recipients.count = recipients,
-            "error.type" = tracing::field::Empty,
-            otel.status_code = tracing::field::Empty,
-        ),
+    span!(
+        DEBUG,
+        CONNECTION,
+        "transaction",
+        smtp_oauth.message.size = octets,
+        smtp_oauth.recipients.count = recipients,
     )
 }
 
@@ -192,16 +143,13 @@ pub(crate) fn token_refused(server: &Server) {
         "the mail server refused the access token, another is asked for"
     );
     #[cfg(feature = "metrics")]
-    metrics::counter!(metric::TOKENS_REFUSED, vec![server.label()]).increment(1);
+    server.counter(metric::TOKENS_REFUSED, &[]).increment(1);
 }
 
 /// No connection: it could not be opened, or not signed in.
 pub(crate) fn open_failed(server: &Server, error: &'static str) {
     #[cfg(feature = "metrics")]
-    {
-        let labels = vec![server.label(), metrics::Label::new("error_type", error)];
-        metrics::counter!(metric::FAILED, labels).increment(1);
-    }
+    server.counter(metric::FAILED, &[("error_type", error)]).increment(1);
 }
 
 /// Why a connection is given up.
@@ -268,7 +216,7 @@ impl Tally {
         }
         #[cfg(feature = "metrics")]
         {
-            metrics::counter!(metric::OPENED, vec![server.label()]).increment(1);
+            server.counter(metric::OPENED, &[]).increment(1);
             gauge(server, IN_USE).increment(1);
         }
         Self {
@@ -292,7 +240,7 @@ impl Tally {
         #[cfg(feature = "tracing")]
         tracing::Span::current().record("smtp_oauth.connection.origin", "reused");
         #[cfg(feature = "metrics")]
-        metrics::counter!(metric::REUSED, vec![self.server.label()]).increment(1);
+        self.server.counter(metric::REUSED, &[]).increment(1);
     }
 
     /// It is given up.
@@ -332,13 +280,12 @@ impl Drop for Tally {
         #[cfg(feature = "metrics")]
         {
             gauge(&self.server, self.state).decrement(1);
-            let labels = vec![self.server.label(), metrics::Label::new("reason", reason)];
-            metrics::counter!(metric::CLOSED, labels).increment(1);
+            self.server.counter(metric::CLOSED, &[("reason", reason)]).increment(1);
         }
     }
 }
 
 #[cfg(feature = "metrics")]
 fn gauge(server: &Server, state: &'static str) -> metrics::Gauge {
-    metrics::gauge!(metric::OPEN, vec![server.label(), metrics::Label::new("state", state)])
+    server.gauge(metric::OPEN, &[("state", state)])
 }

@@ -13,19 +13,36 @@
     )
 )]
 
+/// Makes a span of this level, target, name and fields that [`Span::fail`] can mark.
+macro_rules! span {
+    ($level:ident, $target:expr, $name:literal $(, $($field:tt)*)?) => {
+        $crate::observe::Span(
+            #[cfg(feature = "tracing")]
+            tracing::span!(
+                target: $target,
+                tracing::Level::$level,
+                $name,
+                "error.type" = tracing::field::Empty,
+                otel.status_code = tracing::field::Empty,
+                $($($field)*)?
+            ),
+        )
+    };
+}
+
 pub(crate) mod connection;
 pub(crate) mod limits;
 #[cfg(feature = "metrics")]
 mod metric;
+mod server;
 pub(crate) mod submission;
 pub(crate) mod token;
 
 use std::fmt;
-#[cfg(any(feature = "tracing", feature = "metrics"))]
-use std::sync::Arc;
 #[cfg(feature = "tracing")]
 use std::time::Duration;
 
+pub(crate) use self::server::Server;
 use crate::clock::Clock;
 #[cfg(feature = "metrics")]
 use crate::clock::Moment;
@@ -71,31 +88,6 @@ impl Span {
     pub(crate) fn fail(&self, error: &'static str) {
         #[cfg(feature = "tracing")]
         self.0.record("error.type", error).record("otel.status_code", "ERROR");
-    }
-}
-
-/// The mail server, as spans and metrics call it.
-#[derive(Clone, Debug)]
-pub(crate) struct Server {
-    #[cfg(any(feature = "tracing", feature = "metrics"))]
-    address: Arc<str>,
-    #[cfg(feature = "tracing")]
-    port: u16,
-}
-
-impl Server {
-    pub(crate) fn new(host: &str, port: u16) -> Self {
-        Self {
-            #[cfg(any(feature = "tracing", feature = "metrics"))]
-            address: host.into(),
-            #[cfg(feature = "tracing")]
-            port,
-        }
-    }
-
-    #[cfg(feature = "metrics")]
-    fn label(&self) -> metrics::Label {
-        metrics::Label::new("server_address", self.address.clone())
     }
 }
 

@@ -26,26 +26,22 @@ pub(crate) struct Submission<'a> {
 impl<'a> Submission<'a> {
     pub(crate) fn begin(clock: &'a Clock, server: &'a Server, recipients: usize, octets: usize) -> Self {
         #[cfg(feature = "metrics")]
-        metrics::histogram!(metric::MESSAGE_SIZE, vec![server.label()]).record(octets as f64);
-        let span = Span(
-            #[cfg(feature = "tracing")]
-            tracing::info_span!(
-                target: TARGET,
-                "submission",
-                otel.kind = "client",
-                otel.name = "SMTP submission",
-                otel.status_code = tracing::field::Empty,
-                network.protocol.name = "smtp",
-                server.address = &*server.address,
-                server.port = server.port,
-                smtp_oauth.message.size = octets,
-                smtp_oauth.recipients.count = recipients,
-                smtp_oauth.recipients.accepted = tracing::field::Empty,
-                smtp_oauth.recipients.refused = tracing::field::Empty,
-                smtp_oauth.disposition = tracing::field::Empty,
-                smtp_oauth.phase = tracing::field::Empty,
-                "error.type" = tracing::field::Empty,
-            ),
+        server.histogram(metric::MESSAGE_SIZE, &[]).record(octets as f64);
+        let span = span!(
+            INFO,
+            TARGET,
+            "submission",
+            otel.kind = "client",
+            otel.name = "SMTP submission",
+            network.protocol.name = "smtp",
+            server.address = &*server.address,
+            server.port = server.port,
+            smtp_oauth.message.size = octets,
+            smtp_oauth.recipients.count = recipients,
+            smtp_oauth.recipients.accepted = tracing::field::Empty,
+            smtp_oauth.recipients.refused = tracing::field::Empty,
+            smtp_oauth.disposition = tracing::field::Empty,
+            smtp_oauth.phase = tracing::field::Empty,
         );
         Self {
             span,
@@ -138,10 +134,7 @@ impl<'a> Submission<'a> {
 
     fn count(&self, recipients: usize, outcome: &'static str) {
         #[cfg(feature = "metrics")]
-        {
-            let labels = vec![self.server.label(), metrics::Label::new("outcome", outcome)];
-            metrics::counter!(metric::RECIPIENTS, labels).increment(recipients as u64);
-        }
+        self.server.counter(metric::RECIPIENTS, &[("outcome", outcome)]).increment(recipients as u64);
     }
 
     fn end(&mut self, outcome: &'static str, error: &'static str) {
@@ -151,12 +144,10 @@ impl<'a> Submission<'a> {
         }
         #[cfg(feature = "metrics")]
         {
-            let label = metrics::Label::new;
-            let mut labels = vec![self.server.label(), label("outcome", outcome)];
+            let (outcome, error) = (("outcome", outcome), ("error_type", error));
             let took = self.stopwatch.seconds(self.clock);
-            metrics::histogram!(metric::SUBMISSION_DURATION, labels.clone()).record(took);
-            labels.push(label("error_type", error));
-            metrics::counter!(metric::SUBMISSIONS, labels).increment(1);
+            self.server.histogram(metric::SUBMISSION_DURATION, &[outcome]).record(took);
+            self.server.counter(metric::SUBMISSIONS, &[outcome, error]).increment(1);
         }
     }
 }
@@ -228,10 +219,7 @@ pub(crate) fn retrying(server: &Server, attempt: u32, wait: Duration, fault: &Fa
         "an attempt at the submission failed, another follows"
     );
     #[cfg(feature = "metrics")]
-    {
-        let labels = vec![server.label(), metrics::Label::new("error_type", fault.kind)];
-        metrics::counter!(metric::RETRIES, labels).increment(1);
-    }
+    server.counter(metric::RETRIES, &[("error_type", fault.kind)]).increment(1);
 }
 
 /// An idle connection was closed by the server as the message was sent into it; another is used.

@@ -17,16 +17,7 @@ const TARGET: &str = "smtp_oauth::token";
 
 /// A connection waits for its access token; `replaces` says that the server refused the last one.
 pub(crate) fn wait(replaces: bool) -> Span {
-    Span(
-        #[cfg(feature = "tracing")]
-        tracing::debug_span!(
-            target: TARGET,
-            "token",
-            smtp_oauth.token.replaces_refused = replaces,
-            "error.type" = tracing::field::Empty,
-            otel.status_code = tracing::field::Empty,
-        ),
-    )
+    span!(DEBUG, TARGET, "token", smtp_oauth.token.replaces_refused = replaces)
 }
 
 /// A request to a token provider, for all who wait; it runs in a task of its own.
@@ -143,20 +134,16 @@ impl Request {
 
 /// One HTTP request to a token endpoint.
 pub(crate) fn exchange(grant: &'static str, host: &str, port: Option<u16>) -> Span {
-    Span(
-        #[cfg(feature = "tracing")]
-        tracing::debug_span!(
-            target: TARGET,
-            "token_exchange",
-            otel.kind = "client",
-            http.request.method = "POST",
-            server.address = host,
-            server.port = port,
-            smtp_oauth.grant = grant,
-            http.response.status_code = tracing::field::Empty,
-            "error.type" = tracing::field::Empty,
-            otel.status_code = tracing::field::Empty,
-        ),
+    span!(
+        DEBUG,
+        TARGET,
+        "token_exchange",
+        otel.kind = "client",
+        http.request.method = "POST",
+        server.address = host,
+        server.port = port,
+        smtp_oauth.grant = grant,
+        http.response.status_code = tracing::field::Empty,
     )
 }
 
@@ -184,17 +171,7 @@ pub(crate) fn retrying(attempt: u32, wait: Duration, kind: &'static str, text: &
 
 /// One operation of the token store: `lock`, `load` or `save`.
 pub(crate) fn store(operation: &'static str) -> Span {
-    Span(
-        #[cfg(feature = "tracing")]
-        tracing::debug_span!(
-            target: TARGET,
-            "token_store",
-            otel.name = operation,
-            smtp_oauth.store.operation = operation,
-            "error.type" = tracing::field::Empty,
-            otel.status_code = tracing::field::Empty,
-        ),
-    )
+    span!(DEBUG, TARGET, "token_store", otel.name = operation, smtp_oauth.store.operation = operation)
 }
 
 /// The server replaced the refresh token, and the new one is in the store.

@@ -45,7 +45,7 @@ impl ResolvedSettings {
             Some(ClientCredential::Secret { value, expires }) => {
                 let secret = ClientSecret::new(value.clone());
                 app.client_secret(match expires {
-                    Some(date) => secret.with_expiry(date.midnight().assume_utc()),
+                    Some(date) => secret.with_expires_at(date.midnight().assume_utc()),
                     None => secret,
                 })
             }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use secrecy::SecretString;
 use url::Url;
 
 use super::ResolvedSettings;
@@ -15,10 +16,21 @@ const TOKEN_ENDPOINT: &str = "token_endpoint";
 const AUTHORIZATION_ENDPOINT: &str = "authorization_endpoint";
 const DEVICE_AUTHORIZATION_ENDPOINT: &str = "device_authorization_endpoint";
 const SCOPE: &str = "scope";
+const METHOD: &str = "token_endpoint_auth_method";
 
 /// The keys that say of an authorization server what is known of the others.
-pub(super) const SERVER_KEYS: [&str; 4] =
-    [TOKEN_ENDPOINT, AUTHORIZATION_ENDPOINT, DEVICE_AUTHORIZATION_ENDPOINT, SCOPE];
+pub(super) const SERVER_KEYS: [&str; 5] =
+    [TOKEN_ENDPOINT, AUTHORIZATION_ENDPOINT, DEVICE_AUTHORIZATION_ENDPOINT, SCOPE, METHOD];
+
+/// Where in a request the client secret stands.
+type Authenticate = fn(SecretString) -> ClientAuthentication;
+
+/// The names of RFC 7591 §2 for that.
+const METHODS: [(&str, Authenticate); 2] = [
+    // RFC 6749 §2.3.1: every server takes this way, and the other one only if it likes.
+    ("client_secret_basic", ClientAuthentication::Basic),
+    ("client_secret_post", ClientAuthentication::Post),
+];
 
 /// Where the app is registered.
 pub(super) enum Issuer {
@@ -67,33 +79,33 @@ impl OtherIssuer {
         let app = self.read_app(keys, client_id);
         let secret = read_secret(keys, directory);
         let token_store = TokenStoreSettings::read(keys, directory, username);
-        let (mut client, scopes) = app?;
+        let (mut client, scopes, authenticate) = app?;
         if let Some((secret, expires)) = secret {
-            client = client.authentication(match self {
-                Self::Known(..) => ClientAuthentication::Post(secret),
-                // RFC 6749 §2.3.1: every server takes this way, and the other one only if it likes.
-                Self::Given => ClientAuthentication::Basic(secret),
-            });
-            client = client.expiring(expires.map(Expiring::secret));
+            client = client.authentication(authenticate(secret)).expiring(expires.map(Expiring::secret));
         }
         Some(AuthenticationSettings::OtherOAuth { client, scopes, token_store: token_store? })
     }
 
     /// Reads the keys of the server itself, and starts the client with them.
-    fn read_app(&self, keys: &mut Keys<'_>, client_id: Option<&str>) -> Option<(ClientBuilder, Vec<String>)> {
+    fn read_app(
+        &self,
+        keys: &mut Keys<'_>,
+        client_id: Option<&str>,
+    ) -> Option<(ClientBuilder, Vec<String>, Authenticate)> {
         match self {
             Self::Known(service, server, scope) => {
                 for key in SERVER_KEYS {
                     let title = service.title();
                     keys.refuse(key, &format!("remove it: what {title} has there is known"));
                 }
-                Some((server().client(client_id?), vec![(*scope).to_owned()]))
+                Some((server().client(client_id?), vec![(*scope).to_owned()], ClientAuthentication::Post))
             }
             Self::Given => {
                 let token_endpoint = read_url(keys, TOKEN_ENDPOINT);
                 let authorization_endpoint = read_url(keys, AUTHORIZATION_ENDPOINT);
                 let device_authorization_endpoint = read_url(keys, DEVICE_AUTHORIZATION_ENDPOINT);
                 let scopes = read_scopes(keys);
+                let authenticate = read_method(keys);
                 let mut client = Client::builder(token_endpoint?, client_id?);
                 if let Some(endpoint) = authorization_endpoint {
                     client = client.authorization_endpoint(endpoint);
@@ -101,7 +113,7 @@ impl OtherIssuer {
                 if let Some(endpoint) = device_authorization_endpoint {
                     client = client.device_authorization_endpoint(endpoint);
                 }
-                Some((client, scopes?))
+                Some((client, scopes?, authenticate?))
             }
         }
     }
@@ -121,6 +133,20 @@ fn read_scopes(keys: &mut Keys<'_>) -> Option<Vec<String>> {
     let is_token = |scope: &String| scope.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'));
     let checked = (!scopes.is_empty() && scopes.iter().all(is_token)).then_some(scopes);
     keys.accept(checked.ok_or_else(|| ConfigProblem::new(SCOPE, mend).showing(given)))
+}
+
+/// Reads where the client secret stands; `None` when that has a problem.
+fn read_method(keys: &mut Keys<'_>) -> Option<Authenticate> {
+    if !keys.has(METHOD) {
+        keys.value(METHOD);
+        let [(_, default), _] = METHODS;
+        return Some(default);
+    }
+    if !keys.has("client_secret") {
+        let mend = "remove it, or enter client_secret: a public client shows no secret";
+        keys.problem(ConfigProblem::new(METHOD, mend));
+    }
+    keys.choice(METHOD, &METHODS)
 }
 
 fn read_client_id<'a>(keys: &mut Keys<'a>) -> Option<&'a str> {

@@ -7,7 +7,7 @@ use time::Date;
 use time::format_description::well_known::Iso8601;
 
 use super::secret;
-use crate::config::{ConfigProblem, Keys, Value};
+use crate::config::{ConfigProblem, Keys, Value, quoted};
 use crate::entra::is_guid;
 use crate::oauth::{CertificateError, ClientCertificate};
 
@@ -162,8 +162,8 @@ fn read_token_file(keys: &mut Keys<'_>, directory: &Path) -> Option<ClientCreden
     let found = match std::fs::metadata(&path) {
         Ok(found) if found.is_file() => Ok(path),
         _ if !secret::is_path(&given) => Err(HOW.to_owned()),
-        Ok(_) => Err(format!("{HOW}: {given:?} is no file", given = given.as_str())),
-        Err(error) => Err(format!("make the file {:?} readable: {error}", given.as_str())),
+        Ok(_) => Err(format!("{HOW}: {} is no file", quoted(&given))),
+        Err(error) => Err(format!("make the file {} readable: {error}", quoted(&given))),
     };
     keys.accept(found.map_err(|mend| ConfigProblem::new(KEY, mend))).map(ClientCredential::FederatedTokenFile)
 }

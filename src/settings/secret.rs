@@ -7,7 +7,7 @@ use std::path::Path;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use crate::config::{ConfigProblem, Keys, Table, Value};
+use crate::config::{ConfigProblem, Keys, Table, Value, is_like_a_secret, quoted};
 use crate::oauth::CertificateError;
 
 /// The longest secret that a file may hold.
@@ -84,10 +84,12 @@ pub(super) fn is_path(text: &str) -> bool {
 pub(super) fn from_env(name: &str) -> Result<(Zeroizing<String>, String), String> {
     // Anything but a name may be the secret itself, put in the wrong place.
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let none = "enter the name of an environment variable after env: letters, digits and _";
     if !is_name {
-        return Err("enter the name of an environment variable after env: letters, digits and _".to_owned());
+        return Err(none.to_owned());
     }
     match std::env::var(name) {
+        Err(std::env::VarError::NotPresent) if is_like_a_secret(name) => Err(none.to_owned()),
         Ok(text) => Ok((Zeroizing::new(text), format!(" (environment variable {name})"))),
         Err(std::env::VarError::NotPresent) => Err(format!("set the environment variable {name}")),
         Err(std::env::VarError::NotUnicode(_)) => {
@@ -103,15 +105,16 @@ fn from_file(directory: &Path, path: &str, form: Form) -> Result<(Zeroizing<Stri
     let mut bytes = Zeroizing::new(Vec::new());
     File::open(directory.join(path))
         .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("make the file {path:?} readable: {error}"))?;
+        .map_err(|error| format!("make the file {} readable: {error}", quoted(path)))?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > LARGEST) {
-        return Err(format!("name a file of at most 64 KiB: {path:?} is larger"));
+        return Err(format!("name a file of at most 64 KiB: {} is larger", quoted(path)));
     }
     match std::str::from_utf8(&bytes) {
-        Ok(text) => {
-            Ok((Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()), format!(" (file {path:?})")))
-        }
-        Err(_) if form == Form::Pem => Err(format!("{} (file {path:?})", CertificateError::NotPem)),
-        Err(_) => Err(format!("name a file with UTF-8 text: {path:?} holds none")),
+        Ok(text) => Ok((
+            Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()),
+            format!(" (file {})", quoted(path)),
+        )),
+        Err(_) if form == Form::Pem => Err(format!("{} (file {})", CertificateError::NotPem, quoted(path))),
+        Err(_) => Err(format!("name a file with UTF-8 text: {} holds none", quoted(path))),
     }
 }

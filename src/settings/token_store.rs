@@ -9,7 +9,7 @@ use secrecy::SecretString;
 #[cfg(feature = "redis")]
 use super::secret;
 use crate::clock::Clock;
-use crate::config::{ConfigError, ConfigProblem, Keys, Value};
+use crate::config::{ConfigError, ConfigProblem, Keys, Value, is_like_a_secret};
 use crate::token::TokenError;
 #[cfg(feature = "keyring")]
 use crate::token::store::KeyringStore;
@@ -144,6 +144,8 @@ impl TokenStoreSettings {
         let settings = Self::File(directory.join(given));
         match settings.store(&Clock::system()) {
             Ok(_) if !given.is_empty() => Ok(settings),
+            // What failed names the path.
+            Err(_) if is_like_a_secret(given) => Err(ConfigProblem::new(field, PATH).showing(given)),
             Err(error) if !given.is_empty() => {
                 Err(ConfigProblem::new(field, format!("{PATH}: {error}")).showing(given))
             }

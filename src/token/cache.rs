@@ -143,7 +143,7 @@ impl TokenCache {
         };
         let runtime = Handle::try_current().map_err(|error| {
             let message = "a token is needed outside of a Tokio runtime";
-            TokenError::with_source(TokenErrorKind::Configuration, message, error)
+            TokenError::new(TokenErrorKind::Configuration, message).with_source(error)
         })?;
         let observed = match self.provider.is_cache() {
             true => Request::passed_on(&self.clock),

@@ -91,32 +91,25 @@ pub struct ServerAnswer {
 impl TokenError {
     /// Creates an error; `message` says what failed, without any secret.
     pub fn new(kind: TokenErrorKind, message: impl Into<String>) -> Self {
-        Self::build(kind, message.into(), None)
+        Self(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            server: ServerAnswer::default(),
+            retry_after: None,
+            source: None,
+        }))
     }
 
-    /// Creates an error that has a cause.
-    pub fn with_source(
-        kind: TokenErrorKind,
-        message: impl Into<String>,
-        source: impl Into<Box<dyn Error + Send + Sync>>,
-    ) -> Self {
-        Self::build(kind, message.into(), Some(source.into()))
-    }
-
-    fn build(kind: TokenErrorKind, message: String, source: Option<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(Arc::new(Inner { kind, message, server: ServerAnswer::default(), retry_after: None, source }))
+    /// Adds the cause, which may hold no secret either.
+    #[must_use]
+    pub fn with_source(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.edit(|inner| inner.source = Some(source.into()))
     }
 
     /// Adds what the authorization server said.
     #[must_use]
     pub fn with_server_answer(self, server: ServerAnswer) -> Self {
         self.edit(|inner| inner.server = server)
-    }
-
-    /// Adds the cause, where the rest was built from what a server answered.
-    #[cfg(feature = "azure")]
-    pub(crate) fn with_cause(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        self.edit(|inner| inner.source = Some(source.into()))
     }
 
     /// Adds how long to wait before the next attempt.

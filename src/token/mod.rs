@@ -286,7 +286,7 @@ impl fmt::Debug for TokenFuture<'_> {
 ///
 /// let provider = token::from_fn(|| async {
 ///     let text = std::fs::read_to_string("/run/secrets/token")
-///         .map_err(|error| TokenError::with_source(TokenErrorKind::Unavailable, "cannot read the token", error))?;
+///         .map_err(|error| TokenError::new(TokenErrorKind::Unavailable, "cannot read the token").with_source(error))?;
 ///     AccessToken::new(text.trim(), OffsetDateTime::now_utc() + Duration::HOUR)
 /// });
 /// ```

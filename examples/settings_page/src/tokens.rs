@@ -26,7 +26,7 @@ impl SqliteTokens {
     /// A write transaction would be no lock here: it would keep `save`, on another connection, waiting for itself.
     async fn locked(&self) -> Result<StoreLock, TokenError> {
         let refused =
-            |error| TokenError::with_source(TokenErrorKind::Store, "the token lock cannot be taken", error);
+            |error| TokenError::new(TokenErrorKind::Store, "the token lock cannot be taken").with_source(error);
         let file = File::options().create(true).append(true).open(self.0.beside("lock")).map_err(refused)?;
         let wait = async {
             loop {
@@ -63,7 +63,7 @@ impl TokenStore for SqliteTokens {
             // In a task of its own: a write that was begun ends even when nobody waits for it any more.
             let saving = tokio::spawn(async move { database.apply(change?).await });
             let saved = saving.await.map_err(|error| {
-                TokenError::with_source(TokenErrorKind::Store, "saving the tokens was abandoned", error)
+                TokenError::new(TokenErrorKind::Store, "saving the tokens was abandoned").with_source(error)
             })?;
             saved.map_err(store_error)
         })
@@ -79,5 +79,5 @@ impl TokenStore for SqliteTokens {
 }
 
 fn store_error(error: DatabaseError) -> TokenError {
-    TokenError::with_source(TokenErrorKind::Store, "the tokens in the database cannot be used", error)
+    TokenError::new(TokenErrorKind::Store, "the tokens in the database cannot be used").with_source(error)
 }

@@ -40,6 +40,7 @@ pub(super) fn rules() -> Value {
             "client_certificate": ["client_key"],
             "client_key": ["client_certificate"],
             "client_secret_expires": ["client_secret"],
+            "token_endpoint_auth_method": ["client_secret"],
         },
     })
 }
@@ -176,6 +177,13 @@ fn oauth() -> Vec<Key> {
             "The URL that gives out codes to enter on another machine, with token_endpoint. Needed to sign in with one.",
         )
         .example("https://id.example.com/realms/mail/protocol/openid-connect/auth/device"),
+        Key::new(
+            "token_endpoint_auth_method",
+            Kind::Choice(json!(["client_secret_basic", "client_secret_post"])),
+            "Where the client secret stands in a request to token_endpoint: in the header or in the body.",
+        )
+        .default("client_secret_basic")
+        .example("client_secret_post"),
         Key::new(
             "token_store",
             Kind::PathOr(token_store(), token_store_rules()),

@@ -114,7 +114,7 @@ impl FakeEntra {
 
     /// Returns a store that holds a valid refresh token, as after a sign-in.
     pub fn store(&self) -> MemoryStore {
-        MemoryStore::with_tokens(self.sign_in())
+        MemoryStore::from(self.sign_in())
     }
 
     /// Signs the account in: returns what a store holds afterwards.

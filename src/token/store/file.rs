@@ -116,7 +116,7 @@ impl FileStore {
 
     fn lock_failed(&self, error: std::io::Error) -> TokenError {
         let message = format!("the token lock {} cannot be taken", self.lock_path.display());
-        TokenError::with_source(TokenErrorKind::Store, message, error)
+        TokenError::new(TokenErrorKind::Store, message).with_source(error)
     }
 
     fn lock_stuck(&self) -> TokenError {
@@ -168,6 +168,7 @@ async fn on_blocking_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, TokenError> + Send + 'static,
 ) -> Result<T, TokenError> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(TokenError::with_source(TokenErrorKind::Store, "the token file could not be worked on", error))
+        Err(TokenError::new(TokenErrorKind::Store, "the token file could not be worked on")
+            .with_source(error))
     })
 }

@@ -84,7 +84,7 @@ impl KeyringStore {
         });
         working.await.unwrap_or_else(|error| {
             let message = "the keyring could not be worked on";
-            Err(TokenError::with_source(TokenErrorKind::Store, message, error))
+            Err(TokenError::new(TokenErrorKind::Store, message).with_source(error))
         })
     }
 }
@@ -211,7 +211,7 @@ impl Place {
     }
 
     fn failed(&self, what: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> TokenError {
-        TokenError::with_source(TokenErrorKind::Store, self.message(what), error)
+        TokenError::new(TokenErrorKind::Store, self.message(what)).with_source(error)
     }
 
     fn message(&self, what: &str) -> String {

@@ -18,9 +18,11 @@ impl MemoryStore {
     pub fn new() -> Self {
         Self::default()
     }
+}
 
-    /// Creates a store that holds `tokens`.
-    pub fn with_tokens(tokens: StoredTokens) -> Self {
+/// Creates a store that holds these tokens.
+impl From<StoredTokens> for MemoryStore {
+    fn from(tokens: StoredTokens) -> Self {
         Self { content: Arc::new(Mutex::new(Some(tokens))), lock: Arc::default() }
     }
 }

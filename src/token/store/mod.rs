@@ -156,7 +156,7 @@ impl StoreLock {
     }
 
     /// Sets what is done when the lock has been released, for a guard that only begins to release it when dropped.
-    pub fn with_released(mut self, released: impl Future<Output = ()> + Send + Sync + 'static) -> Self {
+    pub fn on_release(mut self, released: impl Future<Output = ()> + Send + Sync + 'static) -> Self {
         self.released = Some(Box::pin(released));
         self
     }

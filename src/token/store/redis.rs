@@ -106,7 +106,7 @@ impl RedisStore {
     /// [`TokenErrorKind::Configuration`] when the URL is none, or TLS cannot be set up.
     pub fn open(url: impl Into<SecretString>, name: &str) -> Result<Self, TokenError> {
         let server = RedisServer::open(&url.into()).map_err(|error| {
-            TokenError::with_source(TokenErrorKind::Configuration, error.to_string(), error)
+            TokenError::new(TokenErrorKind::Configuration, error.to_string()).with_source(error)
         })?;
         Ok(Self(Arc::new(Inner {
             server,
@@ -159,7 +159,7 @@ impl RedisStore {
         let inner = &*self.0;
         let runtime = Handle::try_current().map_err(|error| {
             let message = "a token store in Redis can only be used within a Tokio runtime";
-            TokenError::with_source(TokenErrorKind::Configuration, message, error)
+            TokenError::new(TokenErrorKind::Configuration, message).with_source(error)
         })?;
         let poll = async {
             let gate = inner.gate.clone().lock_owned().await;
@@ -186,7 +186,7 @@ impl RedisStore {
         *inner.held() = Some(fence.clone());
         let (done, released) = oneshot::channel();
         let held = Held { store: self.clone(), fence, gate: Some(gate), runtime, done: Some(done) };
-        Ok(StoreLock::new(held).with_released(async { _ = released.await }))
+        Ok(StoreLock::new(held).on_release(async { _ = released.await }))
     }
 
     async fn load_document(&self) -> Result<Option<StoredTokens>, TokenError> {
@@ -258,7 +258,7 @@ impl Inner {
     }
 
     fn failed(&self, what: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> TokenError {
-        TokenError::with_source(TokenErrorKind::Store, self.message(what), error)
+        TokenError::new(TokenErrorKind::Store, self.message(what)).with_source(error)
     }
 
     fn message(&self, what: &str) -> String {

@@ -159,7 +159,7 @@ fn sync_directory(_directory: &Path) -> io::Result<()> {
 
 fn failed(path: &Path, what: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> TokenError {
     let message = format!("the token file {} {what}", path.display());
-    TokenError::with_source(TokenErrorKind::Store, message, error)
+    TokenError::new(TokenErrorKind::Store, message).with_source(error)
 }
 
 fn refused(path: &Path, why: &str) -> TokenError {

@@ -7,6 +7,8 @@
 //! registered at Entra ID or elsewhere; Google and Yahoo want `--loopback`.
 
 use std::error::Error;
+use std::fmt;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -87,7 +89,7 @@ async fn main() -> ExitCode {
     let (way, is_demo) = match arguments() {
         Ok(Some(arguments)) => arguments,
         Ok(None) => {
-            println!("{USAGE}");
+            say(format_args!("{USAGE}"));
             return ExitCode::SUCCESS;
         }
         Err(problem) => return refuse(&problem),
@@ -145,7 +147,7 @@ async fn demo(way: Way) -> Result<Setup, Box<dyn Error>> {
     let fake = FakeEntra::builder().device_interval(Duration::from_secs(1));
     // An app that signs in as itself must prove who it is; one on a person's machine cannot keep a secret.
     let fake = if way == Way::ClientCredentials { fake } else { fake.public_client() }.start().await;
-    println!("Demo: Microsoft's server is a fake on {}.", fake.authority());
+    say(format_args!("Demo: Microsoft's server is a fake on {}.", fake.authority()));
     // Nothing else would accept the fake's tokens.
     let store = Some(Arc::new(MemoryStore::new()) as _);
     let app = Registration::Entra(fake.app().build()?);
@@ -199,33 +201,40 @@ async fn sign_in(setup: &Setup, way: Way) -> Result<(), TokenError> {
 
 async fn as_the_app(app: &App) -> Result<(), TokenError> {
     let token = app.client_credentials().token(TokenRequest::new()).await?;
-    println!("The app {} got a token as itself, valid until {}.", app.client_id(), token.expires_at());
-    println!("Nothing was written: such a token is asked for whenever one is needed.");
+    say(format_args!(
+        "The app {} got a token as itself, valid until {}.",
+        app.client_id(),
+        token.expires_at()
+    ));
+    say(format_args!("Nothing was written: such a token is asked for whenever one is needed."));
     Ok(())
 }
 
 async fn with_device_code(setup: &Setup, store: Arc<dyn TokenStore>) -> Result<SignedIn, TokenError> {
     let mut sign_in = setup.app.device_code().start().await?;
-    println!("{}", sign_in.message());
+    say(format_args!("{}", sign_in.message()));
     let mut seconds = 0;
     while let Some(event) = sign_in.next_event().await {
         match event {
             DeviceEvent::Waiting { remaining, .. } => {
                 let left = remaining.as_secs();
-                println!("  waiting for the sign-in: {}:{:02} left", left / 60, left % 60);
+                say(format_args!("  waiting for the sign-in: {}:{:02} left", left / 60, left % 60));
                 seconds += 1;
             }
             DeviceEvent::SlowedDown { interval, .. } => {
-                println!("  the server asks for patience: next look in {} seconds", interval.as_secs());
+                say(format_args!(
+                    "  the server asks for patience: next look in {} seconds",
+                    interval.as_secs()
+                ));
             }
             DeviceEvent::Retrying { error, after, .. } => {
-                println!("  {error}; trying again in {} seconds", after.as_secs());
+                say(format_args!("  {error}; trying again in {} seconds", after.as_secs()));
             }
-            DeviceEvent::Approved => println!("  the code was entered"),
+            DeviceEvent::Approved => say(format_args!("  the code was entered")),
             _ => {}
         }
         if let Some(fake) = setup.fake.as_ref().filter(|_| seconds == 3) {
-            println!("  (the fake user enters {} now)", sign_in.user_code());
+            say(format_args!("  (the fake user enters {} now)", sign_in.user_code()));
             fake.approve_device(sign_in.user_code());
             seconds += 1;
         }
@@ -240,23 +249,33 @@ async fn with_browser(setup: &Setup, store: Arc<dyn TokenStore>) -> Result<Signe
         sign_in = sign_in.login_hint(username);
     }
     let sign_in = sign_in.listen().await?;
-    println!("Open this address in a browser on this machine, within 5 minutes:\n\n  {}\n", sign_in.url());
+    say(format_args!(
+        "Open this address in a browser on this machine, within 5 minutes:\n\n  {}\n",
+        sign_in.url()
+    ));
     let Some(fake) = &setup.fake else { return sign_in.finish(store).await };
-    println!("  (the fake user signs in now)");
+    say(format_args!("  (the fake user signs in now)"));
     let callback = fake.approve(sign_in.url());
     let (signed_in, _page) = tokio::join!(sign_in.finish(store), fake.browse(&callback));
     signed_in
 }
 
 fn report(setup: &Setup, store: &dyn TokenStore, signed_in: &SignedIn) {
-    println!("Signed in as {}.", signed_in.account().unwrap_or("an account without a name"));
+    say(format_args!("Signed in as {}.", signed_in.account().unwrap_or("an account without a name")));
     match store.location() {
-        Some(place) => println!("The tokens are in {place}."),
-        None => println!("The tokens are gone when this demo ends."),
+        Some(place) => say(format_args!("The tokens are in {place}.")),
+        None => say(format_args!("The tokens are gone when this demo ends.")),
     }
     if let Some(username) = &setup.username
         && let Err(mismatch) = signed_in.check_username(username)
     {
-        println!("warning: {mismatch}; the mail server refuses it unless the account may use that mailbox");
+        say(format_args!(
+            "warning: {mismatch}; the mail server refuses it unless the account may use that mailbox"
+        ));
     }
+}
+
+/// Prints to whoever reads; nobody may, as behind `head`, and what is done is done all the same. `println!` would panic.
+fn say(text: fmt::Arguments<'_>) {
+    _ = writeln!(io::stdout(), "{text}");
 }

@@ -8,12 +8,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_core::Stream;
 use smtp_oauth::lettre::address::Envelope;
 use smtp_oauth::testing::{FakeExchange, Fault, FaultPoint};
 use smtp_oauth::{BatchProgress, Disposition, ErrorKind, Mailer, RetryPolicy};
+use support::settle::{settle, until};
 use support::{envelope, issuing, message, settings};
 
 /// A stream of what an iterator holds, that counts what was taken and is not always ready.
@@ -160,7 +160,8 @@ async fn submissions_go_on_while_nobody_asks_for_their_outcome() {
     batch.next().await.unwrap().1.unwrap();
     // At least two are under way, and a third if the stream was quick to give it.
     server.wait_for_messages(3).await;
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    until(|| server.message_count() == taken.load(Ordering::SeqCst)).await;
+    settle().await;
     assert_eq!(taken.load(Ordering::SeqCst), server.message_count());
     assert!(server.message_count() <= 4, "no more than asked for");
 }

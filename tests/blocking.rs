@@ -3,9 +3,12 @@
 
 mod support;
 
+use std::time::Duration;
+
 use smtp_oauth::lettre::Transport;
-use smtp_oauth::testing::{FakeExchange, Fault, FaultPoint};
-use smtp_oauth::{Disposition, ErrorKind, blocking};
+use smtp_oauth::lettre::address::Envelope;
+use smtp_oauth::testing::{FakeExchange, FakeMicrosoft365, Fault, FaultPoint, ManualClock};
+use smtp_oauth::{Disposition, ErrorKind, Who, blocking};
 use support::message;
 use tokio::runtime::Runtime;
 
@@ -63,6 +66,9 @@ async fn inside_a_runtime_it_says_so_and_can_be_dropped() {
     let error = mailer.submit(&message()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InsideRuntime);
     assert_eq!(error.to_string(), "a blocking mailer was called from within an async runtime");
+    let remedy = error.remedy().unwrap();
+    assert_eq!(remedy.who(), Who::Developer);
+    assert!(remedy.steps()[0].contains("smtp_oauth::Mailer and await it"), "{error:#}");
     drop(mailer);
 
     let mailer = blocking::Mailer::new(support::mailer(&server)).unwrap();
@@ -76,4 +82,65 @@ async fn inside_a_runtime_it_says_so_and_can_be_dropped() {
         tokio::task::yield_now().await;
     }
     plain.join().unwrap().unwrap();
+}
+
+fn from(mailbox: &str) -> Envelope {
+    Envelope::new(Some(mailbox.parse().unwrap()), vec!["reader@example.com".parse().unwrap()]).unwrap()
+}
+
+#[test]
+fn many_mailboxes_send_from_one_thread_each_signed_in_as_itself() {
+    let runtime = Runtime::new().unwrap();
+    let tenant = runtime.block_on(FakeMicrosoft365::start());
+    let mailers = blocking::Mailers::new(tenant.mailers()).unwrap();
+    let names: Vec<_> = (0..6).map(|number| format!("team-{number}@contoso.com")).collect();
+    std::thread::scope(|scope| {
+        for name in &names {
+            tenant.grant_access(name);
+            let mailers = &mailers;
+            scope.spawn(move || mailers.submit_raw(&from(name), b"Subject: x\r\n\r\n").unwrap());
+        }
+    });
+    for message in tenant.messages() {
+        assert_eq!(message.user.as_deref(), Some(message.from.as_str()));
+    }
+    mailers.send_raw(&from(&names[0]), b"Subject: as a transport of lettre\r\n\r\n").unwrap();
+    mailers.mailbox(&names[1]).unwrap().send_test().unwrap();
+    assert_eq!((tenant.exchange().message_count(), tenant.exchange().connections().total), (8, 6));
+    assert_eq!((mailers.status().connections, tenant.entra().requests()), (6, 1));
+    mailers.close().unwrap();
+    runtime.block_on(tenant.exchange().wait_for_open(0));
+    assert_eq!(mailers.submit_raw(&from(&names[0]), b"x\r\n").unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn what_is_kept_of_a_mailbox_that_was_only_asked_for_goes_by_itself() {
+    let runtime = Runtime::new().unwrap();
+    let manual = ManualClock::new();
+    let tenant = runtime.block_on(FakeMicrosoft365::start_with_clock(manual.clock()));
+    let mailers = blocking::Mailers::new(tenant.mailers()).unwrap();
+    drop(mailers.mailbox("alerts@contoso.com").unwrap());
+    // Not by `status`, which looks itself.
+    let gone = async {
+        while !format!("{mailers:?}").contains("mailboxes: 0") {
+            tokio::task::yield_now().await;
+        }
+    };
+    let gone = manual.advance_until(Duration::from_secs(60), gone);
+    let gone = async { tokio::time::timeout(Duration::from_secs(20), gone).await };
+    runtime.block_on(gone).expect("it goes without being asked for");
+}
+
+#[tokio::test]
+async fn many_mailboxes_inside_a_runtime_say_so_too() {
+    let tenant = FakeMicrosoft365::start().await;
+    let mailers = blocking::Mailers::new(tenant.mailers()).unwrap();
+    let error = mailers.submit_raw(&from(&tenant.account()), b"x\r\n").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InsideRuntime);
+    assert_eq!(mailers.close().unwrap_err().kind(), ErrorKind::InsideRuntime);
+    assert_eq!(
+        mailers.mailbox(tenant.account()).unwrap().verify().unwrap_err().kind(),
+        ErrorKind::InsideRuntime
+    );
+    assert_eq!(tenant.exchange().connections().total, 0);
 }

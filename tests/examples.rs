@@ -3,6 +3,8 @@
 //! `cargo test` builds the examples first; to run this file alone, `cargo build --examples` before it.
 #![cfg(unix)]
 
+#[path = "support/closed_port.rs"]
+mod closed_port;
 #[path = "support/gate.rs"]
 mod gate;
 #[path = "support/program.rs"]
@@ -13,6 +15,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use closed_port::ClosedPort;
 use gate::Gate;
 use program::binary;
 use smtp_oauth::testing::{FakeMicrosoft365, Fault, FaultPoint};
@@ -732,6 +735,73 @@ async fn files_that_settings_name_are_beside_the_settings_file_wherever_a_progra
         let output = timeout(LONG, child.wait_with_output()).await.expect("the end of the program").unwrap();
         assert_eq!(output.status.code(), Some(0), "{example}: {output:?}");
     }
+}
+
+#[tokio::test]
+async fn programs_that_cannot_send_end_with_1_and_those_with_bad_settings_with_2() {
+    let stage = Stage::start().await;
+    let nobody = ClosedPort::bind();
+    let port = format!("port = {}\n", stage.tenant.exchange().port());
+    let working = stage.read("settings.toml");
+    for example in ["quickstart", "basic", "blocking"] {
+        stage.write(
+            "settings.toml",
+            working.replace(&port, &format!("port = {}\n", nobody.port())) + "[retry]\nattempts = 1\n",
+        );
+        let end = stage.run(example, &[], "").await;
+        assert_eq!(end.code, Some(1), "{example}: {end:?}");
+        assert_contains(&end.stderr, &["cannot reach the mail server"]);
+        stage.write("settings.toml", working.replace("username = ", "user = "));
+        let end = stage.run(example, &[], "").await;
+        assert_eq!(end.code, Some(2), "{example}: {end:?}");
+        assert_contains(&end.stderr, &["server.username"]);
+        stage.write("settings.toml", working.replace("test_recipient = ", "# "));
+        let end = stage.run(example, &[], "").await;
+        assert_eq!(end.code, Some(2), "{example}: {end:?}");
+        assert_contains(&end.stderr, &["test_recipient"]);
+    }
+    assert_eq!(stage.tenant.exchange().connections().total, 0);
+}
+
+#[tokio::test]
+async fn programs_do_their_work_although_nobody_reads_what_they_print() {
+    let stage = Stage::start().await;
+    let token = stage.sidecar_writes("sidecar.json", 3600);
+    for (example, arguments, sent) in [
+        ("quickstart", &[][..], 2),
+        ("basic", &[], 1),
+        ("blocking", &[], 1),
+        ("custom_provider", &["--token-file", &token], 1),
+        ("sign_in", &["--client-credentials"], 0),
+    ] {
+        let mut child = stage.command(example, arguments).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = timeout(LONG, child.wait_with_output()).await.expect("the end of the program").unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), text.as_str()), (Some(0), ""), "{example}");
+        assert_eq!(stage.received().len(), sent, "{example}");
+    }
+}
+
+#[tokio::test]
+async fn send_reads_no_more_than_a_message_may_have() {
+    let stage = Stage::start().await;
+    let to = ["--to", "a@example.com", "--subject", "x"];
+    for (option, path) in
+        [("--attach", "/dev/zero"), ("--text-file", "/dev/zero"), ("--html-file", "/dev/zero")]
+    {
+        let end = stage.send(&[&to[..], &[option, path]].concat()).await;
+        assert_nothing_sent(&stage, &end, &[&format!("{option}: /dev/zero is larger than 150 MiB")]);
+    }
+    for arguments in [&["--to", "a@example.com"][..], &["--to", "a@example.com", "--text-file", "-"]] {
+        let mut command = stage.command("send", arguments);
+        let child = command.stdin(fs::File::open("/dev/zero").unwrap()).spawn().unwrap();
+        let output = timeout(LONG, child.wait_with_output()).await.expect("the end of the program").unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert_contains(&text, &["standard input is larger than 150 MiB"]);
+    }
+    assert_eq!(stage.tenant.exchange().connections().total, 0);
 }
 
 #[tokio::test]

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use smtp_oauth::lettre::address::Envelope;
 use smtp_oauth::testing::{BodyCommand, FakeMicrosoft365, ManualClock};
 use smtp_oauth::{
-    Authentication, Chunking, Cloud, MailProvider, Mailer, MailerBuilder, SendingLimits, Settings,
+    Authentication, Chunking, Cloud, Disposition, ErrorKind, MailProvider, Mailer, MailerBuilder,
+    SendingLimits, Settings,
 };
 
 fn assert_is_production(mailer: &Mailer) {
@@ -55,4 +57,46 @@ async fn lifted_limits_let_everything_out_at_once() {
         mailer.send_test().await.unwrap();
     }
     assert_eq!(tenant.exchange().message_count(), 40);
+}
+
+fn envelope(from: &str) -> Envelope {
+    Envelope::new(Some(from.parse().unwrap()), vec!["reader@example.com".parse().unwrap()]).unwrap()
+}
+
+#[tokio::test]
+async fn its_mailers_send_from_every_mailbox_the_app_was_given_access_to_and_no_other() {
+    let tenant = FakeMicrosoft365::start().await;
+    tenant.grant_access("alerts@contoso.com");
+    let mailers = tenant.mailers();
+    assert_is_production(&mailers.mailbox("alerts@contoso.com").unwrap());
+    for from in ["alerts@contoso.com", &tenant.account()] {
+        mailers.submit_raw(&envelope(from), b"Subject: Hello\r\n\r\n").await.unwrap();
+    }
+    let users: Vec<_> = tenant.messages().into_iter().map(|message| message.user.unwrap()).collect();
+    assert_eq!(users, ["alerts@contoso.com", &tenant.account()]);
+    assert_eq!(tenant.entra().requests(), 1, "one token for all");
+
+    let error = mailers.submit_raw(&envelope("boss@contoso.com"), b"x\r\n").await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.disposition()),
+        (ErrorKind::AuthenticationRefused, Disposition::FixConfiguration)
+    );
+}
+
+#[tokio::test]
+async fn its_mailers_count_for_each_mailbox_by_the_clock_of_the_test() {
+    let manual = ManualClock::new();
+    let tenant = FakeMicrosoft365::start_with_clock(manual.clock()).await;
+    tenant.grant_access("alerts@contoso.com");
+    let mailers = tenant.mailers();
+    for from in ["alerts@contoso.com", &tenant.account()] {
+        for _ in 0..30 {
+            mailers.submit_raw(&envelope(from), b"Subject: Hello\r\n\r\n").await.unwrap();
+        }
+    }
+    let began = manual.clock().now();
+    let envelope = envelope("alerts@contoso.com");
+    let next = mailers.submit_raw(&envelope, b"Subject: Hello\r\n\r\n");
+    manual.advance_until(Duration::from_secs(1), next).await.unwrap();
+    assert!(manual.clock().now() - began >= Duration::from_secs(60));
 }

@@ -27,6 +27,7 @@ use process::Process;
 
 const NAME: &str = "svc-mail@contoso.com";
 const KEY: &str = "{smtp-oauth:svc-mail@contoso.com}:tokens";
+const LOCK: &str = "{smtp-oauth:svc-mail@contoso.com}:lock";
 const PASSWORD: &str = "hunter2";
 
 struct RedisServer {
@@ -58,6 +59,7 @@ impl RedisServer {
         let started = Instant::now();
         while server.store().load().await.is_err() {
             assert!(started.elapsed() < Duration::from_secs(20), "redis-server does not answer");
+            // Another program, which tells nobody that it has come up.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Some(server)
@@ -145,7 +147,7 @@ async fn whoever_comes_back_too_late_does_not_overwrite() {
     let quick = server.store();
     let slow_lock = slow.lock().await.unwrap();
     slow.save(&tokens("first")).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    while server.command(&["EXISTS", LOCK]).await != redis::Value::Int(0) {}
     // Expired, but nobody took over: what was obtained is worth keeping.
     slow.save(&tokens("second")).await.unwrap();
     let quick_lock = quick.lock().await.unwrap();
@@ -161,13 +163,11 @@ async fn whoever_comes_back_too_late_does_not_overwrite() {
     slow.save(&tokens("fifth")).await.unwrap_err();
     assert_eq!(stored(&quick).await, "fourth");
     // Giving up a lock that expired does not take the other's away.
-    drop(slow_lock);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    slow_lock.release().await;
     let third = server.store().lock_deadline(Duration::from_millis(200));
     let error = third.lock().await.unwrap_err();
     assert!(error.to_string().contains("is still locked by another process after 0 seconds"), "{error}");
-    drop(quick_lock);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    quick_lock.release().await;
     drop(third.lock().await.unwrap());
 }
 

@@ -18,6 +18,7 @@ use smtp_oauth::{
     RetryPolicy, SendingLimits, Timeouts, WhenReached,
 };
 use support::HOUR;
+use support::settle::{settle, until};
 use tokio::task::{JoinHandle, JoinSet};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -67,21 +68,6 @@ async fn submit(mailers: &Mailers, name: &str) -> Result<(), Error> {
 fn in_background(mailers: &Mailers, name: &'static str) -> JoinHandle<Result<(), Error>> {
     let mailers = mailers.clone();
     tokio::spawn(async move { submit(&mailers, name).await })
-}
-
-/// Lets everything happen that can happen at this time.
-async fn settle() {
-    tokio::time::sleep(Duration::from_millis(30)).await;
-}
-
-/// Waits for what must happen without the clock being moved.
-async fn until(condition: impl Fn() -> bool) {
-    soon(async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
 }
 
 async fn soon<F: Future>(future: F) -> F::Output {

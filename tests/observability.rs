@@ -26,6 +26,7 @@ use smtp_oauth::{
     Mailers, Phase, ReserveFuture, RetryPolicy, SendingLimits, ServerBuilder, SharedLimits,
     SharedLimitsError, TokenError, TokenErrorKind, TokenProvider, TokenRequest, TokenStore,
 };
+use support::settle::{settle, until};
 use support::{ACCOUNT, HOUR, PASSWORD, envelope, issuing, message, settings};
 use tracing::Level;
 
@@ -87,14 +88,6 @@ impl Setup {
 async fn submit(mailer: &Mailer, recipients: &[&str]) -> Result<smtp_oauth::Submission, smtp_oauth::Error> {
     let text = format!("Subject: {MARKER}\r\n\r\n{MARKER}\r\n");
     mailer.submit_raw(&envelope(recipients), text.as_bytes()).await
-}
-
-/// Waits until what was spawned has come to its end.
-async fn settle() {
-    for _ in 0..50 {
-        tokio::task::yield_now().await;
-    }
-    tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
 #[derive(Debug)]
@@ -724,8 +717,7 @@ fn a_token_request_outlives_the_submission_that_caused_it_and_keeps_no_span_of_i
         assert_eq!(collector.open_spans(), ["token_request"]);
         assert_eq!(collector.events().last().unwrap().name, "submission_cancelled");
         answer.notify_one();
-        settle().await;
-        assert_eq!(collector.open_spans(), Vec::<&str>::new());
+        until(|| collector.open_spans().is_empty()).await;
         assert!(collector.span("token_request").fields["smtp_oauth.token.validity"].starts_with("3600"));
     });
 }

@@ -12,6 +12,7 @@ use smtp_oauth::{
     Authentication, Chunking, ConnectionReuse, Disposition, ErrorKind, Mailer, RetryPolicy, Timeouts, token,
 };
 use support::proxy::Proxy;
+use support::settle::{settle, until};
 use support::{ACCOUNT, HOUR, envelope, issuing, message, settings};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -43,11 +44,6 @@ async fn start(connections: u32, reuse: ConnectionReuse) -> Setup {
 fn in_background(mailer: &Mailer, message: Message) -> JoinHandle<Result<(), smtp_oauth::Error>> {
     let mailer = mailer.clone();
     tokio::spawn(async move { mailer.submit(&message).await.map(drop) })
-}
-
-/// Lets everything happen that can happen at this time.
-async fn settle() {
-    tokio::time::sleep(Duration::from_millis(30)).await;
 }
 
 fn commands(server: &FakeExchange, verb: &str) -> usize {
@@ -89,7 +85,7 @@ async fn who_waits_is_served_in_order_and_the_status_says_how_many() {
         });
         tokio::task::yield_now().await;
     }
-    settle().await;
+    until(|| mailer.pool_status().waiting == 20).await;
     let status = mailer.pool_status();
     assert_eq!((status.in_use, status.idle, status.waiting, status.most), (1, 0, 20, 1));
     first.abort();
@@ -105,7 +101,7 @@ async fn waiting_for_a_connection_ends_at_the_deadline() {
     let first = in_background(&mailer, message());
     server.wait_for_silence().await;
     let second = in_background(&mailer, message());
-    settle().await;
+    until(|| mailer.pool_status().waiting == 1).await;
     manual.advance(HOUR);
     let error = second.await.unwrap().unwrap_err();
     assert_eq!((error.kind(), error.phase()), (ErrorKind::Timeout, smtp_oauth::Phase::Preparation));
@@ -138,10 +134,13 @@ async fn idle_connections_are_closed_when_their_time_is_over() {
 async fn a_connection_ends_at_its_age_even_when_it_is_never_idle_for_long() {
     let reuse = ConnectionReuse::new().with_age(Duration::from_secs(100));
     let Setup { server, manual, mailer } = start(1, reuse).await;
-    for _ in 0..10 {
+    for number in 1..=10 {
         mailer.submit(&message()).await.unwrap();
         manual.advance(Duration::from_secs(30));
-        settle().await;
+        match number % 4 {
+            0 => server.wait_for_open(0).await,
+            _ => settle().await,
+        }
     }
     // Messages at 0, 30, 60 and 90 seconds of each connection.
     assert_eq!((server.message_count(), server.connections().total, server.connections().peak), (10, 3, 1));
@@ -193,9 +192,9 @@ async fn close_waits_for_what_is_under_way_and_says_quit_to_all() {
         let mailer = mailer.clone();
         async move { mailer.close().await }
     });
+    until(|| commands(&server, "QUIT") == 1).await; // The idle one has gone.
     settle().await;
     assert!(!closing.is_finished(), "a submission is under way");
-    assert_eq!(commands(&server, "QUIT"), 1, "the idle one has gone");
     let error = mailer.submit(&message()).await.unwrap_err();
     assert_eq!((error.kind(), error.disposition()), (ErrorKind::Closed, Disposition::FixConfiguration));
     assert_eq!(error.to_string(), "the mailer was closed");
@@ -228,7 +227,7 @@ async fn who_waits_for_a_connection_hears_of_the_close_at_once() {
     let stuck = in_background(&mailer, message());
     server.wait_for_silence().await;
     let waiting = in_background(&mailer, message());
-    settle().await;
+    until(|| mailer.pool_status().waiting == 1).await;
     let closing = tokio::spawn({
         let mailer = mailer.clone();
         async move { mailer.close().await }

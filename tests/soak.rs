@@ -1,8 +1,14 @@
 //! An hour of a mailbox's work on a clock that is moved: tokens expire, the server restarts, the network is cut, limits are
 //! met, submissions are cancelled. No message is lost or doubled, and nothing is left behind.
+//!
+//! After twenty minutes to warm up, the hour has about 1,760 messages (the limit lets no more through) over 120 connections
+//! and 15 new tokens; 85 times something goes wrong, among it 15 cuts of the network and 6 restarts of the server. It takes
+//! ten seconds. Each bound has been seen to fail: with one connection, task, thread or descriptor that stays, one allocation
+//! left by every hundredth message, and four octets kept of each.
 
 mod support;
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -29,8 +35,10 @@ const STEP: Duration = Duration::from_secs(1);
 /// Real time after which a submission that holds a connection is taken to wait for the clock too.
 const STALL: Duration = Duration::from_millis(40);
 
-/// What the buffers of one connection have, and less than 40 octets for each message.
-const LARGEST_GROWTH: i64 = 64 * 1024;
+/// Allocations that may be left after the measured hour: less than one for every hundredth message.
+const MOST_LEFT: i64 = 16;
+/// Octets that may be left: two or three for each message. Tickets of TLS sessions differ by some hundred.
+const LARGEST_GROWTH: i64 = 4 * 1024;
 
 /// Numbers that look random and are the same in every run.
 struct Dice(u64);
@@ -128,6 +136,15 @@ struct World {
     port: u16,
     orders: mpsc::Sender<Network>,
     thread: std::thread::JoinHandle<()>,
+    troubles: Cell<Troubles>,
+}
+
+/// What went wrong so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Troubles {
+    faults: usize,
+    cuts: usize,
+    restarts: usize,
 }
 
 impl World {
@@ -147,7 +164,7 @@ impl World {
             });
         });
         let (tenant, port, orders) = receiver.recv().unwrap();
-        Self { tenant, port, orders, thread }
+        Self { tenant, port, orders, thread, troubles: Cell::default() }
     }
 
     async fn order(&self, order: impl FnOnce(oneshot::Sender<()>) -> Network) {
@@ -206,6 +223,9 @@ async fn work(
 /// Something goes wrong about twice a minute.
 async fn trouble(world: &World, clock: &ManualClock, dice: &mut Dice) {
     let exchange = world.tenant.exchange();
+    // The server's thread frees what tells it to, so that would look like growth of this one.
+    let inject =
+        |point, fault: fn() -> Fault| allocation_counter::opt_out(|| exchange.inject(point, fault()));
     let points = [
         FaultPoint::Greeting,
         FaultPoint::Mail,
@@ -215,15 +235,20 @@ async fn trouble(world: &World, clock: &ManualClock, dice: &mut Dice) {
         FaultPoint::Body,
     ];
     let point = points[dice.roll(points.len())];
-    match dice.roll(12) {
-        0 | 1 => exchange.inject(point, Fault::Close),
-        2 => exchange.inject(point, Fault::ReplyThenClose("421 4.3.2 Service not active".into())),
-        3 => exchange.inject(FaultPoint::Mail, Fault::reply("451 4.7.0 Temporary server error")),
-        4 => {
-            exchange
-                .inject(FaultPoint::Body, Fault::reply("432 4.3.2 Concurrent connections limit exceeded"));
-        }
-        5 => exchange.inject(point, Fault::Silence),
+    let roll = dice.roll(12);
+    let mut troubles = world.troubles.get();
+    match roll {
+        7 | 8 => troubles.cuts += 1,
+        10 => troubles.restarts += 1,
+        _ => troubles.faults += 1,
+    }
+    world.troubles.set(troubles);
+    match roll {
+        0 | 1 => inject(point, || Fault::Close),
+        2 => inject(point, || Fault::ReplyThenClose("421 4.3.2 Service not active".into())),
+        3 => inject(FaultPoint::Mail, || Fault::reply("451 4.7.0 Temporary server error")),
+        4 => inject(FaultPoint::Body, || Fault::reply("432 4.3.2 Concurrent connections limit exceeded")),
+        5 => inject(point, || Fault::Silence),
         6 => exchange.close_connections(Some("421 4.4.2 Connection timed out")).await,
         7 | 8 => world.orders.send(Network::Cut).await.unwrap(),
         9 => world.tenant.entra().tokens().revoke_all(),
@@ -267,7 +292,7 @@ async fn drive<F: Future>(world: &World, mailer: &Mailer, clock: &ManualClock, d
     }
 }
 
-/// Works for `length` of the clock's time.
+/// Works for `length` of the clock's time, then waits until nothing is left of it.
 async fn shift(
     world: &World,
     mailer: &Mailer,
@@ -275,6 +300,7 @@ async fn shift(
     dice: &mut Dice,
     length: Duration,
     ledger: &Arc<Ledger>,
+    before: Open,
 ) {
     let end = clock.clock().now() + length;
     let mut tasks = JoinSet::new();
@@ -283,16 +309,34 @@ async fn shift(
     }
     drive(world, mailer, clock, dice, tasks.join_all()).await;
     // Connections that nobody uses are closed in time, so that both ends of a measurement are alike.
-    until("idle connections that stay open", || {
+    until("connections that stay open or in use", || {
         clock.advance(Duration::from_secs(10));
-        world.tenant.exchange().connections().open == 0
+        let PoolStatus { in_use, idle, waiting, .. } = mailer.pool_status();
+        (in_use, idle, waiting, world.tenant.exchange().connections().open) == (0, 0, 0, 0)
     })
     .await;
+    nothing_stays(before).await;
 }
 
-/// The descriptors this process has open, where the system tells.
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+/// What this process has open, where the system tells.
+#[derive(Clone, Copy)]
+struct Open {
+    descriptors: usize,
+    threads: usize,
+}
+
+impl Open {
+    fn now() -> Self {
+        let count = |directory| std::fs::read_dir(directory).map_or(0, Iterator::count);
+        Self { descriptors: count("/proc/self/fd"), threads: count("/proc/self/task") }
+    }
+}
+
+/// Waits until no more is open than before, and no task runs but this one.
+async fn nothing_stays(before: Open) {
+    until("tasks that go on", || Handle::current().metrics().num_alive_tasks() == 0).await;
+    until("threads that go on", || Open::now().threads <= before.threads).await;
+    until("descriptors that stay open", || Open::now().descriptors <= before.descriptors).await;
 }
 
 /// Waits until a figure that others change is as expected.
@@ -316,13 +360,14 @@ fn an_hour_of_trouble_loses_no_message_and_leaves_nothing_behind() {
     let ledger = Arc::new(Ledger { next: AtomicUsize::new(0), fates });
     let mut dice = Dice(0x5EED_CAFE);
 
-    let open_before = descriptors();
+    let before = Open::now();
     let provider = tenant.entra().app().build().unwrap().refresh_token(tenant.entra().store());
     let short = Duration::from_secs(20);
     let timeouts =
         Timeouts::new().with_envelope(short).with_data(short).with_final_reply(short).with_auth(short);
     let timeouts = timeouts.with_greeting(short).with_ehlo(short).with_starttls(short).with_tls(short);
-    let config = tenant.server().port(world.port).timeouts(timeouts).build().unwrap();
+    // An address, because a name is resolved on a thread that frees what this one has allocated.
+    let config = tenant.server().host("127.0.0.1").port(world.port).timeouts(timeouts).build().unwrap();
     let mailer = Mailer::builder(config)
         .authentication(Authentication::oauth(provider))
         .clock(clock.clock())
@@ -330,31 +375,27 @@ fn an_hour_of_trouble_loses_no_message_and_leaves_nothing_behind() {
         .build()
         .unwrap();
     // Buffers, the cache of TLS sessions and the windows of the limits get their size.
-    runtime.block_on(shift(&world, &mailer, &clock, &mut dice, WARM_UP, &ledger));
+    runtime.block_on(shift(&world, &mailer, &clock, &mut dice, WARM_UP, &ledger, before));
     let warm = ledger.next.load(Ordering::Relaxed);
+    world.troubles.take();
     let connections_before = tenant.exchange().connections().total;
+    let tokens_before = tenant.entra().requests();
     let growth = allocation_counter::measure(|| {
-        runtime.block_on(shift(&world, &mailer, &clock, &mut dice, HOUR, &ledger));
+        runtime.block_on(shift(&world, &mailer, &clock, &mut dice, HOUR, &ledger, before));
     });
     let sent = ledger.next.load(Ordering::Relaxed) - warm;
     let opened = tenant.exchange().connections().total - connections_before;
-    println!("{sent} messages over {opened} connections: {growth:?}");
-    // One allocation left behind by every other connection, or by one message in thirty, would show. The count is of this
-    // thread alone: a name is resolved on another, which frees one allocation of ours and leaves us one of its own.
-    let most = i64::try_from(opened / 2).unwrap();
-    assert!(growth.count_current < most, "{growth:?} after {sent} messages over {opened} connections");
+    let tokens = tenant.entra().requests() - tokens_before;
+    let troubles = world.troubles.get();
+    println!("{sent} messages over {opened} connections, {tokens} tokens, {troubles:?}: {growth:?}");
+    assert!(tokens >= 10 && troubles.cuts >= 5 && troubles.restarts >= 3, "{tokens} tokens, {troubles:?}");
+    assert!(growth.count_current < MOST_LEFT, "{growth:?} after {sent} messages over {opened} connections");
     assert!(growth.bytes_current < LARGEST_GROWTH, "{growth:?} after {sent} messages");
 
-    runtime.block_on(async {
-        let closing = mailer.clone();
-        clock.advance_until(Duration::from_secs(1), closing.close()).await;
-        let PoolStatus { in_use, idle, waiting, .. } = mailer.pool_status();
-        assert_eq!((in_use, idle, waiting), (0, 0, 0));
-    });
-    drop(mailer);
-    runtime.block_on(until("connections that stay open", || tenant.exchange().connections().open == 0));
-    runtime.block_on(until("tasks that go on", || Handle::current().metrics().num_alive_tasks() == 0));
-    runtime.block_on(until("descriptors that stay open", || descriptors() <= open_before));
+    let closing = mailer.clone();
+    runtime.block_on(clock.advance_until(Duration::from_secs(1), closing.close()));
+    drop((mailer, closing));
+    runtime.block_on(nothing_stays(before));
 
     agree(&tenant, &ledger);
     drop(world.orders);

@@ -135,19 +135,33 @@ fn mixed(first: MultiPart, attached: Vec<SinglePart>) -> MultiPart {
 
 fn text(option: &str, path: &Path, problems: &mut Vec<String>) -> Option<String> {
     let read = match path == Path::new("-") {
-        true => io::read_to_string(io::stdin()),
-        false => fs::read_to_string(path),
+        true => whole(io::stdin(), "standard input"),
+        false => file(path),
     };
-    read.map_err(|error| problems.push(format!("{option}: cannot read {}: {error}", path.display()))).ok()
+    let text = read.and_then(|bytes| {
+        String::from_utf8(bytes).map_err(|_| format!("{} is not text in UTF-8", path.display()))
+    });
+    text.map_err(|problem| problems.push(format!("{option}: {problem}"))).ok()
+}
+
+fn file(path: &Path) -> Result<Vec<u8>, String> {
+    let name = path.display().to_string();
+    let opened = fs::File::open(path).map_err(|error| format!("cannot read {name}: {error}"))?;
+    whole(opened, &name)
+}
+
+/// Reads no more than a message may have: `/dev/zero` and many a pipe have no end.
+fn whole(source: impl Read, name: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let read = source.take(LARGEST + 1).read_to_end(&mut bytes);
+    match read.map_err(|error| format!("cannot read {name}: {error}"))? {
+        size if size as u64 > LARGEST => Err(format!("{name} is larger than 150 MiB")),
+        _ => Ok(bytes),
+    }
 }
 
 fn attachment(path: &Path, problems: &mut Vec<String>) -> Option<SinglePart> {
     let mut problem = |text: String| problems.push(format!("--attach: {text}"));
-    let size = fs::metadata(path).map(|metadata| metadata.len());
-    if size.is_ok_and(|size| size > LARGEST) {
-        problem(format!("{} is larger than 150 MiB", path.display()));
-        return None;
-    }
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if name.is_empty() || name.contains(char::is_control) {
         problem(format!(
@@ -156,8 +170,7 @@ fn attachment(path: &Path, problems: &mut Vec<String>) -> Option<SinglePart> {
         ));
         return None;
     }
-    let bytes =
-        fs::read(path).map_err(|error| problem(format!("cannot read {}: {error}", path.display()))).ok()?;
+    let bytes = file(path).map_err(problem).ok()?;
     // RFC 2046 §5.2.1: Base64, which any file needs, is not for messages.
     let kind = mime_guess::from_path(path).first().filter(|kind| kind.type_() != "message");
     let kind = kind.and_then(|kind| ContentType::parse(kind.as_ref()).ok());
@@ -178,11 +191,7 @@ fn read_whole(
     if io::stdin().is_terminal() {
         eprintln!("send: type the message, headers first; end with Ctrl-D");
     }
-    let mut bytes = Vec::new();
-    if let Err(error) = io::stdin().lock().read_to_end(&mut bytes) {
-        problems.push(format!("cannot read standard input: {error}"));
-        return None;
-    }
+    let mut bytes = whole(io::stdin(), "standard input").map_err(|problem| problems.push(problem)).ok()?;
     let Some(parsed) = MessageParser::default().parse_headers(&bytes).filter(|it| !it.headers().is_empty())
     else {
         problems.push(

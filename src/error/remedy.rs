@@ -150,6 +150,7 @@ fn of_kind(kind: ErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
         ErrorKind::StartTlsUnavailable | ErrorKind::PlaintextInjected => INTERCEPTED,
         ErrorKind::Protocol => NOT_SMTP,
         ErrorKind::MechanismUnavailable => NO_MECHANISM,
+        ErrorKind::InsideRuntime => INSIDE_RUNTIME,
         ErrorKind::Configuration
         | ErrorKind::Disconnected
         | ErrorKind::AuthenticationRefused
@@ -163,7 +164,6 @@ fn of_kind(kind: ErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
         | ErrorKind::MessageRefused
         | ErrorKind::LimitReached
         | ErrorKind::Closed
-        | ErrorKind::InsideRuntime
         | ErrorKind::Unsendable
         | ErrorKind::Indeterminate => return None,
     };
@@ -301,6 +301,15 @@ const NO_MECHANISM: Advice = Advice {
         "if nothing is offered: the port may be that for mail between servers (25); submission is on 587",
     ],
     link: OAUTH,
+};
+const INSIDE_RUNTIME: Advice = Advice {
+    who: Who::Developer,
+    summary: "A blocking mailer was called on a thread of an async runtime, which it would stop; nothing was sent.",
+    steps: &[
+        "in async code: use smtp_oauth::Mailer and await it; blocking::Mailer is for programs without a runtime",
+        "where the call cannot be made async: make it on a thread of std::thread, for threads of spawn_blocking count as the runtime's",
+    ],
+    link: "https://docs.rs/tokio/latest/tokio/runtime/struct.Handle.html#method.block_on",
 };
 
 #[cfg(test)]

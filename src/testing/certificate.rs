@@ -16,10 +16,10 @@ use crate::clock::Clock;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CertificateKind {
-    /// For `localhost`, valid from yesterday for thirty days. The default.
+    /// For `localhost` and `127.0.0.1`, valid from yesterday for thirty days. The default.
     #[default]
     Valid,
-    /// For `localhost`, expired yesterday.
+    /// For the same names, expired yesterday.
     Expired,
     /// Valid, but for `elsewhere.example`.
     WrongName,
@@ -67,12 +67,13 @@ impl TestAuthority {
 
     /// Issues a server certificate with a new key.
     pub fn issue(&self, kind: CertificateKind) -> ServerCertificate {
-        let name = match kind {
-            CertificateKind::Valid | CertificateKind::Expired => "localhost",
-            CertificateKind::WrongName => "elsewhere.example",
+        let names: &[&str] = match kind {
+            CertificateKind::Valid | CertificateKind::Expired => &["localhost", "127.0.0.1"],
+            CertificateKind::WrongName => &["elsewhere.example"],
         };
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let key = new_key();
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("the name is a DNS name");
+        let params = CertificateParams::new(names).expect("these are DNS names and addresses");
         let mut params = validity(params, kind);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

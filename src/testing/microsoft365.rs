@@ -1,4 +1,4 @@
-//! Both fakes together, as a tenant with one mailbox: settings, a mailer, and what was received.
+//! Both fakes together, as a tenant: settings, mailers for its mailboxes, and what was received.
 
 use std::fmt;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{FakeEntra, FakeExchange, Fault, IssuedTokens, KnownReply, ReceivedMessage};
 use crate::clock::Clock;
-use crate::mailer::MailerBuilder;
+use crate::mailer::{MailerBuilder, Mailers, MailersBuilder};
 use crate::token::store::{FileStore, TokenStore};
 use crate::{Authentication, Mailer, Office365Profile, ReplyCause, ServerBuilder};
 
@@ -136,7 +136,7 @@ impl FakeMicrosoft365 {
 
     /// Lets the app sign in as `mailbox` too, as an administrator does with `Add-MailboxPermission`.
     ///
-    /// [`Mailers`](crate::Mailers) has an example.
+    /// [`mailers`](Self::mailers) has an example.
     pub fn grant_access(&self, mailbox: &str) {
         self.exchange.tokens().grant_access(&self.account(), mailbox);
     }
@@ -186,6 +186,45 @@ impl FakeMicrosoft365 {
         let provider = app.refresh_token(self.entra.store());
         let profile = self.server().build().expect("the fakes' own settings are valid");
         Mailer::builder(profile).authentication(Authentication::oauth(provider)).clock(self.clock.clone())
+    }
+
+    /// Returns mailers for the mailboxes of the tenant, signed in as the app itself (`SMTP.SendAsApp`).
+    ///
+    /// The mailbox is the sender's: [`account`](Self::account), or one that [`grant_access`](Self::grant_access) was
+    /// called for; any other is refused as Exchange Online refuses it.
+    ///
+    /// ```
+    /// use smtp_oauth::lettre::address::Envelope;
+    /// use smtp_oauth::testing::FakeMicrosoft365;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tenant = FakeMicrosoft365::start().await;
+    /// tenant.grant_access("alerts@contoso.com");
+    /// let mailers = tenant.mailers();
+    /// let envelope = Envelope::new(Some("alerts@contoso.com".parse()?), vec!["reader@example.com".parse()?])?;
+    /// mailers.submit_raw(&envelope, b"Subject: Hello\r\n\r\nHello!\r\n").await?;
+    /// assert_eq!(tenant.only_message().user.as_deref(), Some("alerts@contoso.com"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// As for [`mailer`](Self::mailer).
+    pub fn mailers(&self) -> Mailers {
+        self.mailers_builder().build().expect("the fakes' own settings are valid")
+    }
+
+    /// Returns mailers for the mailboxes of the tenant, open for more.
+    ///
+    /// # Panics
+    /// As for [`mailer`](Self::mailer).
+    pub fn mailers_builder(&self) -> MailersBuilder {
+        let app = self.entra.app().build().expect("the fake's own app registration is valid");
+        let profile = self.server().build().expect("the fakes' own settings are valid");
+        Mailers::builder(profile)
+            .authentication(Authentication::oauth(app.client_credentials()))
+            .clock(self.clock.clone())
     }
 
     /// Writes what an administrator would have set up into `directory` and returns the text of a settings file.

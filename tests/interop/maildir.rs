@@ -34,7 +34,8 @@ impl Maildir {
 
     /// Waits until a recipient has at least `count` messages and returns them all, oldest first.
     ///
-    /// Delivery comes shortly after the 250, so this polls; it blocks the thread, which nothing else needs meanwhile.
+    /// Delivery comes shortly after the 250, and Postfix tells nobody of it, so this polls; it blocks the thread, which
+    /// nothing else needs meanwhile.
     ///
     /// # Panics
     /// When they have not arrived after ten seconds.

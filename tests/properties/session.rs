@@ -242,8 +242,8 @@ enum Verdict {
     Refused,
     /// Nobody has said so that it could be understood.
     Open,
-    /// The server contradicts itself: it accepts after a good-bye, says nothing readable after a refusal, or neither yes nor
-    /// no to MAIL or every recipient.
+    /// The server contradicts itself: it accepts after a good-bye, or says nothing readable after one, or neither yes nor no
+    /// to MAIL or every recipient.
     Doubtful,
 }
 
@@ -261,8 +261,10 @@ fn verdict(received: &Received, conversation: &Conversation) -> Verdict {
         || received.recipients.iter().all(|place| code(*place).is_some_and(refused));
     let nobody = nobody || code(received.mail).is_some_and(|code| code / 100 != 2);
     match code(received.verdict) {
-        None if (nobody || closing) && conversation.said.is_garbled() => Verdict::Doubtful,
-        None if nobody && !certainly && !closing => Verdict::Doubtful,
+        // What was refused stays refused, whatever is said behind it, or not.
+        _ if certainly => Verdict::Refused,
+        None if closing && conversation.said.is_garbled() => Verdict::Doubtful,
+        None if nobody && !closing => Verdict::Doubtful,
         Some(200..300) if closing && !nobody => Verdict::Doubtful,
         _ if closing || nobody => Verdict::Refused,
         None => Verdict::Open,

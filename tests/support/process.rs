@@ -84,10 +84,5 @@ pub fn say(words: &str) {
 
 /// Waits until `entra` has had `count` requests.
 pub async fn requests(entra: &FakeEntra, count: usize) {
-    let waiting = async {
-        while entra.requests() < count {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("a request");
+    tokio::time::timeout(Duration::from_secs(60), entra.wait_for_requests(count)).await.expect("a request");
 }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use wiremock::{Request, Respond, ResponseTemplate};
 
 use super::credential::{Credentials, Expected};
@@ -29,6 +30,8 @@ pub(super) struct State {
     pub(super) refresh_tokens: Vec<(String, RefreshTokenState)>,
     pub(super) faults: VecDeque<TokenFault>,
     pub(super) received: Vec<ReceivedGrant>,
+    /// Says how many were received.
+    pub(super) arrivals: watch::Sender<usize>,
     pub(super) sign_ins: SignIns,
     /// Whose refresh tokens they are, when not the account's.
     pub(super) owners: HashMap<String, String>,
@@ -99,6 +102,7 @@ impl Endpoint {
             refresh_tokens: Vec::new(),
             faults: VecDeque::new(),
             received: Vec::new(),
+            arrivals: watch::Sender::new(0),
             sign_ins: SignIns::new(redirects, device_interval),
             owners: HashMap::new(),
             graph_tokens: HashSet::new(),
@@ -124,6 +128,7 @@ impl Respond for Endpoint {
         }
         let grant = ReceivedGrant::read(request);
         state.received.push(grant.clone());
+        state.arrivals.send_replace(state.received.len());
         match state.faults.pop_front() {
             Some(fault) => state.fail(&fault, request, &grant),
             None => state.answer(request, &grant),

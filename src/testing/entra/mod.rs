@@ -250,6 +250,13 @@ impl FakeEntra {
         self.endpoint.state().received.len()
     }
 
+    /// Waits until `count` requests for tokens and device codes have come since the start, failed ones too.
+    pub async fn wait_for_requests(&self, count: usize) {
+        let mut arrivals = self.endpoint.state().arrivals.subscribe();
+        // It cannot fail: the sender lives in `self`.
+        let _ = arrivals.wait_for(|arrived| *arrived >= count).await;
+    }
+
     /// Returns what those requests asked for, oldest first.
     pub fn received(&self) -> Vec<ReceivedGrant> {
         self.endpoint.state().received.clone()

@@ -329,6 +329,35 @@ async fn a_sign_in_that_cannot_be_saved_is_no_sign_in() {
     assert_eq!((error.kind(), error.to_string().as_str()), (TokenErrorKind::Store, "the disk is full"));
 }
 
+/// A store with a fault in its code.
+#[derive(Debug)]
+struct Broken(MemoryStore);
+
+impl TokenStore for Broken {
+    fn load(&self) -> StoreFuture<'_, Option<StoredTokens>> {
+        self.0.load()
+    }
+
+    fn save<'a>(&'a self, _tokens: &'a StoredTokens) -> StoreFuture<'a, ()> {
+        panic!("a fault of the store")
+    }
+
+    fn lock(&self) -> StoreFuture<'_, StoreLock> {
+        self.0.lock()
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_panics_does_not_take_the_program_along() {
+    let web = Web::new().await;
+    let pending = web.sign_in.start().unwrap();
+    let callback = web.entra.approve(pending.url());
+    let error = web.sign_in.finish(&pending, &callback, Broken(MemoryStore::new())).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store);
+    let expected = "saving the sign-in was abandoned: its task panicked or its runtime stopped";
+    assert_eq!(error.to_string(), expected);
+}
+
 /// A store whose disk is slow, with a permit for each save that may go on.
 #[derive(Clone, Debug)]
 struct SlowDisk {

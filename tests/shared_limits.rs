@@ -6,10 +6,11 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use smtp_oauth::testing::{FakeExchange, Fault, FaultPoint, ManualClock};
+use smtp_oauth::testing::{FakeExchange, FakeMicrosoft365, Fault, FaultPoint, ManualClock};
 use smtp_oauth::{
-    Disposition, Error, ErrorKind, Mailer, ReleaseFuture, Reservation, ReserveFuture, RetryPolicy,
-    SendingLimits, SharedLimits, SharedLimitsError, Submission, Timeouts, WhenReached,
+    Authentication, Disposition, Error, ErrorKind, Mailer, Mailers, ReleaseFuture, Reservation,
+    ReserveFuture, RetryPolicy, SendingLimits, SharedLimits, SharedLimitsError, Submission, Timeouts,
+    WhenReached,
 };
 use support::{ACCOUNT, HOUR, envelope, issuing, settings};
 use tokio::sync::watch;
@@ -220,6 +221,24 @@ async fn a_refused_message_stays_counted_for_the_fleet() {
     server.inject(FaultPoint::Greeting, Fault::ReplyThenClose("421 4.3.2 Service not available".into()));
     submit(&mailer).await.unwrap_err();
     assert_eq!(fleet.asked().last().unwrap(), &format!("1 of None for {ACCOUNT}"));
+}
+
+#[tokio::test]
+async fn each_of_many_mailboxes_is_counted_by_its_own_name() {
+    let tenant = FakeMicrosoft365::start().await;
+    let fleet = Fleet::new(&[Answer::Grant], Answer::Grant);
+    let app = tenant.entra().app().build().unwrap();
+    let mailers = Mailers::builder(tenant.server().limits(a_day(7)).build().unwrap())
+        .authentication(Authentication::oauth(app.client_credentials()))
+        .shared_limits(fleet.clone())
+        .build()
+        .unwrap();
+    for name in ["a@contoso.com", "b@contoso.com"] {
+        tenant.grant_access(name);
+        let message = envelope(&["one@example.com", "two@example.com"]);
+        mailers.mailbox(name).unwrap().submit_raw(&message, b"Subject: x\r\n\r\n").await.unwrap();
+    }
+    assert_eq!(fleet.asked(), ["2 of Some(7) for a@contoso.com", "2 of Some(7) for b@contoso.com"]);
 }
 
 #[tokio::test]

@@ -49,6 +49,16 @@ async fn a_young_refresh_token_is_left_alone_and_an_old_one_renewed() {
     assert_eq!(app.keep_alive(store, 30 * DAY).await.unwrap(), KeepAlive::Fresh(Duration::ZERO));
 }
 
+#[test]
+fn a_secret_is_warned_of_in_time_and_only_if_its_end_is_known() {
+    let now = ManualClock::new().clock().now();
+    let secret = ClientSecret::from(secrecy::SecretString::from("secret"));
+    assert!(!secret.is_expiring_within(365 * DAY, now), "nobody knows when");
+    let secret = secret.with_expiry(now + 30 * DAY);
+    assert!(secret.is_expiring_within(30 * DAY, now) && !secret.is_expiring_within(29 * DAY, now));
+    assert!(secret.is_expiring_within(Duration::ZERO, now + 31 * DAY), "it has expired");
+}
+
 #[tokio::test]
 async fn keeping_alive_says_that_it_needs_a_runtime_that_runs() {
     let (manual, entra) = fake().await;

@@ -255,3 +255,38 @@ fn what_the_fleet_failed_of_is_kept() {
     assert_eq!(error.to_string(), "the count of the fleet is gone");
     assert!(std::error::Error::source(&error).unwrap().is::<std::fmt::Error>());
 }
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_redis_that_cannot_be_read_or_reached_is_named_without_its_password() {
+    use smtp_oauth::{RedisLimits, RedisStore, TokenErrorKind, TokenStore};
+
+    let password = "hunter2-hunter2";
+    let error = RedisLimits::open(format!("http://m:{password}@redis/")).unwrap_err();
+    assert_eq!(error.to_string(), "the shared sending limits cannot be opened");
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(source, "the Redis URL cannot be read: it must look like rediss://user:password@host:port/0");
+    assert!(!format!("{error:?}").contains(password), "{error:?}");
+
+    let closed = support::closed_port::ClosedPort::bind();
+    let url = format!("redis://:{password}@127.0.0.1:{}/", closed.port());
+    let limits = RedisLimits::open(url.as_str()).unwrap().clock(ManualClock::new().clock());
+    let failed = format!("the sending limits in Redis at 127.0.0.1:{} cannot be had", closed.port());
+    for error in [
+        limits.reserve(ACCOUNT, &a_day(7), 1).await.map(drop).unwrap_err(),
+        limits.release(ACCOUNT, 1).await.unwrap_err(),
+    ] {
+        assert_eq!(error.to_string(), failed);
+        assert!(!format!("{error:?}").contains(password), "{error:?}");
+    }
+    // Without it the mail goes out all the same.
+    let Setup { server, mailer, .. } = start(a_day(7), limits).await;
+    submit(&mailer).await.unwrap();
+    assert_eq!(server.message_count(), 1);
+
+    let store = RedisStore::open(url.as_str(), "x").unwrap();
+    for error in [store.load().await.map(drop).unwrap_err(), store.lock().await.map(drop).unwrap_err()] {
+        assert_eq!(error.kind(), TokenErrorKind::Store);
+        assert!(!format!("{error} {error:?}").contains(password), "{error:?}");
+    }
+}

@@ -80,6 +80,12 @@ async fn the_page_is_asked_for_what_entra_documents() {
         assert_eq!(query(&url, name), value, "{name}");
     }
     assert_eq!(query(&url, "client_id"), web.entra.client_id());
+    let prompts =
+        [(Prompt::Login, "login"), (Prompt::None, "none"), (Prompt::SelectAccount, "select_account")];
+    for (prompt, expected) in prompts {
+        let asked = web.sign_in.clone().prompt(prompt).start().unwrap();
+        assert_eq!(query(asked.url(), "prompt"), expected);
+    }
     assert!(query(&url, "state").len() >= 22 && query(&url, "nonce").len() >= 22);
     let again = sign_in.start().unwrap().url().clone();
     for name in ["state", "nonce", "code_challenge"] {

@@ -23,7 +23,7 @@ use crate::smtp::connection::{Connection, Endpoint};
 use crate::smtp::failure::{Cause, Failure};
 use crate::smtp::sasl::Credentials;
 use crate::smtp::{EnhancedStatusCode, Phase, Reply};
-use crate::token::{AccessToken, TokenRequest};
+use crate::token::{AccessToken, TokenProvider, TokenRequest};
 
 pub(crate) use places::Places;
 pub(crate) use refusals::Refusals;
@@ -373,9 +373,11 @@ impl Pool {
                 connection.authenticate(username, Credentials::Password(password)).await?;
                 Ok(connection)
             }
-            Method::OAuth(_) => {
+            Method::OAuth(provider) => {
+                let provider = &**provider;
                 // The token is fetched while the connection is made; neither needs the other until AUTH.
-                let (mut connection, token) = tokio::try_join!(connect, self.token(None, deadline))?;
+                let (mut connection, token) =
+                    tokio::try_join!(connect, self.token(provider, None, deadline))?;
                 match connection.authenticate(username, self.bearer(&token)).await {
                     Ok(()) => {
                         self.note_admission();
@@ -385,7 +387,7 @@ impl Pool {
                         observe::connection::token_refused(&endpoint.server);
                         // Its place is needed: a server that allows three connections counts this one until QUIT.
                         connection.quit().await;
-                        self.open_with_another_token(&token, failure, deadline).await
+                        self.open_with_another_token(provider, &token, failure, deadline).await
                     }
                     Err(failure) => Err(failure.into()),
                 }
@@ -396,11 +398,12 @@ impl Pool {
     /// Exchange Online says a bare `535 5.7.3` for a token that has expired or was revoked: asks for another, once.
     async fn open_with_another_token(
         &self,
+        provider: &dyn TokenProvider,
         rejected: &AccessToken,
         refusal: Failure,
         deadline: Moment,
     ) -> Result<Connection, Error> {
-        let token = match self.token(Some(rejected), deadline).await {
+        let token = match self.token(provider, Some(rejected), deadline).await {
             Ok(token) => token,
             // The provider has no other: what the mail server said is what somebody must act on.
             Err(error) if error.is_invalid_token() => {
@@ -423,10 +426,12 @@ impl Pool {
         Ok(connection)
     }
 
-    async fn token(&self, rejected: Option<&AccessToken>, deadline: Moment) -> Result<AccessToken, Error> {
-        let Method::OAuth(provider) = &self.0.authentication.0 else {
-            return Err(Error::unsendable("there is no token provider"));
-        };
+    async fn token(
+        &self,
+        provider: &dyn TokenProvider,
+        rejected: Option<&AccessToken>,
+        deadline: Moment,
+    ) -> Result<AccessToken, Error> {
         let mut request = TokenRequest::new();
         if let Some(rejected) = rejected {
             request = request.with_rejected(rejected);

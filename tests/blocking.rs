@@ -8,7 +8,7 @@ use std::time::Duration;
 use smtp_oauth::lettre::Transport;
 use smtp_oauth::lettre::address::Envelope;
 use smtp_oauth::testing::{FakeExchange, FakeMicrosoft365, Fault, FaultPoint, ManualClock};
-use smtp_oauth::{Disposition, ErrorKind, Who, blocking};
+use smtp_oauth::{Disposition, ErrorKind, RecipientPolicy, SubmitOptions, Who, blocking};
 use support::message;
 use tokio::runtime::Runtime;
 
@@ -31,6 +31,21 @@ fn messages_go_out_one_after_the_other_over_one_connection() {
     assert_eq!((server.message_count(), server.connections().total), (5, 2), "one of them for verify");
     mailer.close().unwrap();
     assert_eq!(mailer.submit(&message()).unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn options_count_and_the_pool_can_be_looked_at() {
+    let (_runtime, server, mailer) = start();
+    server.refuse_recipient("gone@example.com", "550 5.1.10 Not found");
+    let options = SubmitOptions::new().recipients(RecipientPolicy::AllOrNothing);
+    let both = support::envelope(&["reader@example.com", "gone@example.com"]);
+    let error = mailer.submit_with(&both, b"Subject: x\r\n\r\n", &options).unwrap_err();
+    assert_eq!(error.disposition(), Disposition::FixMessage);
+    assert_eq!(mailer.submit_raw(&both, b"Subject: x\r\n\r\n").unwrap().refused().len(), 1);
+    assert_eq!(server.message_count(), 1);
+    let status = mailer.pool_status();
+    assert_eq!((status.in_use, status.idle, status.waiting), (0, 1, 0));
+    assert_eq!(mailer.warnings(), support::mailer(&server).warnings());
 }
 
 #[test]

@@ -49,6 +49,45 @@ async fn a_young_refresh_token_is_left_alone_and_an_old_one_renewed() {
     assert_eq!(app.keep_alive(store, 30 * DAY).await.unwrap(), KeepAlive::Fresh(Duration::ZERO));
 }
 
+#[test]
+fn a_secret_is_warned_of_in_time_and_only_if_its_end_is_known() {
+    let now = ManualClock::new().clock().now();
+    let secret = ClientSecret::from(secrecy::SecretString::from("secret"));
+    assert!(!secret.is_expiring_within(365 * DAY, now), "nobody knows when");
+    let secret = secret.with_expires_at(now + 30 * DAY);
+    assert!(secret.is_expiring_within(30 * DAY, now) && !secret.is_expiring_within(29 * DAY, now));
+    assert!(secret.is_expiring_within(Duration::ZERO, now + 31 * DAY), "it has expired");
+}
+
+#[tokio::test]
+async fn keeping_alive_says_that_it_needs_a_runtime_that_runs() {
+    let (manual, entra) = fake().await;
+    let (app, store) = (entra.app().build().unwrap(), entra.store());
+    manual.advance(31 * DAY);
+    // On a thread of its own, which belongs to no runtime.
+    let outside = std::thread::spawn(move || {
+        let poll = |handle: Option<&tokio::runtime::Handle>| {
+            let _entered = handle.map(tokio::runtime::Handle::enter);
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            let mut renewal = std::pin::pin!(app.keep_alive(store.clone(), 30 * DAY));
+            match renewal.as_mut().poll(&mut context) {
+                std::task::Poll::Ready(renewed) => renewed.unwrap_err(),
+                std::task::Poll::Pending => panic!("nothing can be waited for"),
+            }
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        (poll(None), poll(Some(&handle)))
+    });
+    let (without, ended) = outside.join().unwrap();
+    assert_eq!(without.kind(), TokenErrorKind::Configuration);
+    assert_eq!(without.to_string(), "a refresh token can only be renewed within a Tokio runtime");
+    assert_eq!(ended.kind(), TokenErrorKind::Unavailable);
+    assert_eq!(ended.to_string(), "the renewal was abandoned: its task panicked or its runtime stopped");
+    assert_eq!(entra.requests(), 0);
+}
+
 #[tokio::test]
 async fn of_many_that_keep_it_alive_one_asks() {
     let (manual, entra) = fake().await;

@@ -160,6 +160,16 @@ async fn a_server_that_hangs_or_is_not_there_is_an_error() {
 }
 
 #[tokio::test]
+async fn the_deadline_can_be_set() {
+    let hang = ResponseTemplate::new(200).set_delay(Duration::from_secs(24 * 60 * 60));
+    let server = serving(OPENID, hang).await;
+    let manual = ManualClock::new();
+    let discovery = Discovery::new(issuer(&server)).clock(manual.clock()).deadline(Duration::from_secs(5));
+    let error = manual.advance_until(Duration::from_secs(1), discovery.fetch()).await.unwrap_err();
+    assert_eq!(error.to_string(), "127.0.0.1 did not answer with its metadata within 5 seconds");
+}
+
+#[tokio::test]
 async fn an_issuer_that_must_not_be_asked_is_not() {
     for text in [
         "http://mail.example",

@@ -23,6 +23,9 @@ async fn the_account_is_read_from_the_id_token() {
     assert_eq!(account.tenant_id.as_deref(), Some("6c8e1b5a-0000-4000-8000-00000000000f"));
     assert!(account.object_id.is_some() && account.email.is_none());
     assert!(!account.is_personal());
+    assert_eq!(account.check_username("svc-mail@CONTOSO.com"), Ok(()));
+    let mismatch = account.check_username("admin@contoso.com").unwrap_err();
+    assert_eq!((mismatch.signed_in(), mismatch.username()), ("Svc-Mail@contoso.com", "admin@contoso.com"));
     let signed_in = sign_in_as(&entra, "somebody@outlook.com", &MemoryStore::new()).await;
     assert!(Account::of(&signed_in).unwrap().is_personal());
 }
@@ -87,6 +90,14 @@ fn each_cloud_has_its_graph() {
         assert_eq!(cloud.user_read_scope(), format!("https://{}/User.Read", cloud.graph_host()));
     }
     assert!(Tenant::parse("consumers").is_ok());
+}
+
+#[test]
+fn a_tenant_is_read_by_whatever_reads_settings() {
+    let parsed: Tenant = "contoso.onmicrosoft.com".parse().unwrap();
+    assert_eq!(Tenant::try_from("contoso.onmicrosoft.com".to_owned()), Ok(parsed));
+    let error = "contoso/evil".parse::<Tenant>().unwrap_err();
+    assert_eq!(Tenant::try_from("contoso/evil".to_owned()), Err(error));
 }
 
 #[test]

@@ -264,6 +264,46 @@ async fn a_connection_whose_own_mailbox_does_not_come_for_it_makes_room() {
 }
 
 #[tokio::test]
+async fn a_connection_that_dies_as_it_is_handed_over_leaves_its_place() {
+    let Setup { tenant, mailers, .. } = start(1, SendingLimits::new()).await;
+    let a = mailers.mailbox(address("a")).unwrap();
+    let (mut first, mut second) = (pin!(submit(&mailers, "a")), pin!(submit(&mailers, "a")));
+    tokio::select! {
+        biased;
+        _ = &mut first => unreachable!("it has only begun"),
+        () = until(|| a.pool_status().in_use == 1) => {}
+    }
+    assert!(for_polls(1, second.as_mut()).await.is_none());
+    assert_eq!(mailers.status().waiting, 1);
+    soon(first).await.unwrap();
+    assert_eq!(mailers.status().waiting, 0, "the connection is the second's, which nobody polls");
+    tenant.exchange().close_connections(None).await;
+    settle().await;
+    soon(second).await.unwrap();
+    let counts = tenant.exchange().connections();
+    assert_eq!((tenant.exchange().message_count(), counts.total, counts.peak), (2, 2, 1));
+}
+
+#[tokio::test]
+async fn a_check_opens_a_connection_of_its_own_even_if_it_is_handed_one() {
+    let Setup { tenant, mailers, .. } = start(1, SendingLimits::new()).await;
+    let a = mailers.mailbox(address("a")).unwrap();
+    let mut first = pin!(submit(&mailers, "a"));
+    tokio::select! {
+        biased;
+        _ = &mut first => unreachable!("it has only begun"),
+        () = until(|| a.pool_status().in_use == 1) => {}
+    }
+    let checking = tokio::spawn(async move { a.verify().await });
+    until(|| mailers.status().waiting == 1).await;
+    soon(first).await.unwrap();
+    soon(checking).await.unwrap().unwrap();
+    let counts = tenant.exchange().connections();
+    assert_eq!((counts.total, counts.peak, quits(&tenant)), (2, 1, 2), "one after the other");
+    assert_eq!(mailers.status().connections, 0);
+}
+
+#[tokio::test]
 async fn an_idle_connection_of_another_mailbox_makes_room_at_once() {
     let Setup { tenant, manual, mailers } = start(2, SendingLimits::new()).await;
     submit(&mailers, "a").await.unwrap();

@@ -368,6 +368,54 @@ fn nothing_that_holds_a_token_shows_it() {
     assert_clean(&shown.concat(), &[secret.to_owned()], "Debug");
 }
 
+#[tokio::test]
+async fn nothing_that_is_set_up_with_a_secret_shows_it() {
+    use smtp_oauth::oauth::{Client, ClientAssertion, ClientAuthentication};
+
+    let (secret, assertion) = ("Zq8~7hWn.Kx2Lr5Vt9", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJtZSJ9.c2lnbmVk");
+    let entra = FakeEntra::builder().client_secret(secret).start().await;
+    let given = ClientAssertion::from_fn(move || std::future::ready(Ok(assertion.into())));
+    let mut shown = String::new();
+    for authentication in [
+        ClientAuthentication::Post(secret.into()),
+        ClientAuthentication::Basic(secret.into()),
+        ClientAuthentication::PrivateKeyJwt(given),
+    ] {
+        shown += &debug(&authentication);
+        let client =
+            Client::builder(entra.token_endpoint(), entra.client_id()).authentication(authentication);
+        shown += &debug(&client);
+        let client = client.build().unwrap();
+        shown += &debug(&client);
+        shown += &debug(&client.refresh_token(entra.store(), ["scope"]));
+    }
+    assert!(shown.contains("Post([redacted])") && shown.contains("PrivateKeyJwt(Given)"), "{shown}");
+
+    // A private key that was pasted along with a certificate.
+    let key = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg\n";
+    let server = FakeExchange::start().await;
+    let builder = settings(&server).extra_roots(format!("{}{key}", server.root_pem()));
+    shown += &debug(&builder);
+    let config = settings(&server).build().unwrap();
+    let mailer = Mailer::builder(config).authentication(Authentication::basic(PASSWORD)).build().unwrap();
+    shown += &debug(&smtp_oauth::Diagnose::new(&mailer));
+    #[cfg(feature = "blocking")]
+    {
+        shown += &debug(&smtp_oauth::blocking::Mailer::new(mailer.clone()).unwrap());
+    }
+    #[cfg(feature = "redis")]
+    {
+        let url = format!("redis://mailer:{PASSWORD}@127.0.0.1:6379/");
+        let (limits, store) =
+            (smtp_oauth::RedisLimits::open(url.as_str()), smtp_oauth::RedisStore::open(url.as_str(), "x"));
+        shown += &debug(&(limits.unwrap(), store.unwrap()));
+        assert!(shown.contains("127.0.0.1:6379"), "{shown}");
+    }
+    let body = key.lines().nth(1).unwrap();
+    let secrets = [secret, assertion, PASSWORD, body, entra.refresh_token().as_str()].map(str::to_owned);
+    assert_clean(&shown, &secrets, "Debug");
+}
+
 /// Shows that the search finds what it looks for: every form, at every alignment, whole or cut.
 #[test]
 fn a_leak_would_be_found() {

@@ -8,8 +8,8 @@ use smtp_oauth::testing::{
     BodyCommand, Extensions, FakeExchange, FakeExchangeBuilder, Fault, FaultPoint, ReceivedMessage,
 };
 use smtp_oauth::{
-    Chunking, Disposition, Dsn, ErrorKind, MailServerConfig, Mailer, Notify, RecipientPolicy, RetryPolicy,
-    ReturnContent, SendingLimits, ServerBuilder, SubmitOptions,
+    Chunking, Disposition, Dsn, ErrorKind, MailServerConfig, Mailer, Notify, RecipientPolicy, ReplyCause,
+    RetryPolicy, ReturnContent, SendingLimits, ServerBuilder, SubmitOptions,
 };
 use support::{envelope, issuing, settings};
 
@@ -268,6 +268,42 @@ async fn a_configured_number_of_recipients_splits_and_one_failed_part_does_not_h
         let options = SubmitOptions::new().recipients(RecipientPolicy::AllOrNothing);
         let error = mailer.submit_with(&envelope(&recipients), TEXT, &options).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsendable);
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_fails_later_says_of_each_recipient_what_the_server_said_of_it() {
+    let limits = SendingLimits::new().with_recipients_per_message(NonZeroU32::new(2));
+    let recipients = ["a@example.com", "b@example.com", "gone@example.com", "full@example.com"];
+    for (_, chunking) in &WAYS[..2] {
+        let server = FakeExchange::builder()
+            .refuse_recipient("gone@example.com", "550 5.1.10 Not found")
+            .refuse_recipient("full@example.com", "452 4.2.2 Mailbox full")
+            .start()
+            .await;
+        let mailer = mailer_from(&server, settings(&server).limits(limits).chunking(*chunking));
+        let submission = mailer.submit_raw(&envelope(&recipients), TEXT).await.unwrap();
+        assert_eq!(submission.accepted().len(), 2);
+        let [gone, full] = submission.refused() else { panic!("{submission:?}") };
+        assert_eq!(gone.to_string(), "gone@example.com: 550 5.1.10 Not found");
+        assert_eq!(gone.disposition(), Disposition::FixMessage);
+        assert_eq!(gone.cause(), Some(ReplyCause::RecipientUnknown));
+        assert_eq!(full.to_string(), "full@example.com: 452 4.2.2 Mailbox full");
+        assert_eq!(full.disposition(), Disposition::Retry { after: None });
+
+        // The connection is lost before the server has said anything about them, and so is the one in its place.
+        server.inject(FaultPoint::Mail, Fault::Close.times(2).after(1));
+        let submission = mailer.submit_raw(&envelope(&recipients), TEXT).await.unwrap();
+        let [gone, full] = submission.refused() else { panic!("{submission:?}") };
+        let words = "the connection failed before the server had answered";
+        assert_eq!(gone.to_string(), format!("gone@example.com: {words}"));
+        assert_eq!((gone.reply(), gone.cause(), gone.remedy()), (None, None, None));
+        // With BDAT the message was in the same flight, and nobody knows.
+        let whose = match chunking {
+            Chunking::Off => Disposition::Retry { after: None },
+            _ => Disposition::Indeterminate,
+        };
+        assert_eq!((gone.disposition(), full.disposition()), (whose, whose));
     }
 }
 

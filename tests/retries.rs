@@ -161,6 +161,25 @@ async fn attempts_end_with_the_total() {
 }
 
 #[tokio::test]
+async fn a_close_between_two_attempts_does_not_hide_the_refusal() {
+    let Setup { server, mailer, .. } = start(RetryPolicy::new(), Chunking::Off, HOUR).await;
+    server.inject(FaultPoint::Mail, Fault::reply("451 4.3.0 Try again later").always());
+    let submitting = tokio::spawn({
+        let mailer = mailer.clone();
+        async move { mailer.submit(&message()).await }
+    });
+    while mailer.pool_status().idle == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await; // The attempt is over when the connection is back.
+    }
+    mailer.close().await;
+    let error = submitting.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ServerUnavailable);
+    assert_eq!(error.disposition(), Disposition::Retry { after: None });
+    assert_eq!(error.reply().unwrap().code(), 451);
+    assert_eq!(mailer.submit(&message()).await.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[tokio::test]
 async fn a_refused_token_is_replaced_once_even_if_nothing_is_tried_again() {
     let setup = start(RetryPolicy::never(), Chunking::Off, HOUR).await;
     let refused = "535 5.7.3 Authentication unsuccessful [SY5P282CA0097.AUSP282.PROD.OUTLOOK.COM]";

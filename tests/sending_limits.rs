@@ -12,8 +12,9 @@ use smtp_oauth::{
 };
 use support::settle::{settle, until};
 use support::{HOUR, envelope, issuing, settings};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -242,6 +243,109 @@ async fn submissions_that_wait_for_a_connection_hear_of_the_throttling_too() {
     let results = manual.advance_until(Duration::from_millis(200), tasks.join_all()).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 4);
     assert_eq!(server.message_count(), 5);
+}
+
+#[tokio::test]
+async fn who_asks_to_fail_hears_of_the_throttling_after_it_has_waited_for_a_connection() {
+    let manual = ManualClock::new();
+    let server = Arc::new(FakeExchange::builder().clock(manual.clock()).start().await);
+    let limits = SendingLimits::new().with_when_reached(WhenReached::Fail);
+    let config = settings(&server).limits(limits).max_connections(NonZeroU32::MIN).build().unwrap();
+    let mailer = Mailer::builder(config)
+        .authentication(issuing(server.tokens(), 100))
+        .clock(manual.clock())
+        .retry(RetryPolicy::never())
+        .build()
+        .unwrap();
+    server.inject(FaultPoint::Mail, Fault::reply("432 4.3.2 Too much"));
+    let tasks: Vec<_> = (0..2)
+        .map(|number| {
+            let mailer = mailer.clone();
+            tokio::spawn(async move { submit(&mailer, number).await.unwrap_err() })
+        })
+        .collect();
+    let mut errors = Vec::new();
+    for task in tasks {
+        errors.push(task.await.unwrap());
+    }
+    assert_eq!(errors[0].kind(), ErrorKind::ServerUnavailable);
+    assert_eq!(errors[1].kind(), ErrorKind::LimitReached);
+    assert_eq!(errors[1].to_string(), "the mailbox's sending limit is reached");
+    let pause = errors[1].retry_after().unwrap();
+    assert!((SECOND..=2 * SECOND).contains(&pause), "{pause:?}");
+    assert_eq!(server.message_count(), 0);
+    manual.advance(pause);
+    submit(&mailer, 2).await.unwrap();
+}
+
+#[tokio::test]
+async fn messages_that_were_under_way_together_are_throttled_once() {
+    let Setup { server, manual, mailer } = start(SendingLimits::new(), HOUR).await;
+    server.inject(FaultPoint::Greeting, Fault::Silence.times(3));
+    let together: Vec<_> = (0..3)
+        .map(|number| {
+            let mailer = mailer.clone();
+            tokio::spawn(async move { submit(&mailer, number).await.unwrap_err() })
+        })
+        .collect();
+    server.wait_for_silences(3).await;
+    server.close_connections(Some("432 4.3.2 Too much")).await;
+    for task in together {
+        assert_eq!(task.await.unwrap().kind(), ErrorKind::ServerUnavailable);
+    }
+    let next = tokio::spawn({
+        let mailer = mailer.clone();
+        async move { submit(&mailer, 3).await }
+    });
+    settle().await;
+    assert!(!next.is_finished() && server.message_count() == 0);
+    // Two seconds at most, and not four to eight, which three throttlings in a row would come to.
+    manual.advance(2 * SECOND);
+    let next = tokio::time::timeout(20 * SECOND, next).await.expect("nothing waits for the clock");
+    next.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_repeated_message_gives_up_at_its_own_deadline_behind_those_that_came_meanwhile() {
+    let manual = ManualClock::new();
+    let server = Arc::new(FakeExchange::builder().clock(manual.clock()).start().await);
+    let timeouts = Timeouts::new().with_total(70 * SECOND).with_final_reply(HOUR);
+    let config = settings(&server).limits(a_minute(1)).timeouts(timeouts).build().unwrap();
+    let mailer = Mailer::builder(config)
+        .authentication(issuing(server.tokens(), 100))
+        .clock(manual.clock())
+        .retry(RetryPolicy::new().with_first_wait(20 * SECOND))
+        .build()
+        .unwrap();
+    for (silences, others, text) in [
+        (1, 1, "the mailbox's sending limit is reached"),
+        (2, 2, "waiting for earlier submissions took too long"),
+    ] {
+        let submitting = |number| {
+            let mailer = mailer.clone();
+            tokio::spawn(async move { submit(&mailer, number).await })
+        };
+        server.inject(FaultPoint::Mail, Fault::reply("451 4.3.0 Try again later"));
+        let repeated = submitting(0);
+        settle().await;
+        manual.advance(SECOND);
+        server.inject(FaultPoint::Body, Fault::Silence);
+        let others: Vec<_> = (1..=others).map(submitting).collect();
+        settle().await;
+        manual.advance(20 * SECOND);
+        settle().await;
+        // The others came before it is repeated: one of them goes out after a minute, and stays under way.
+        manual.advance(39 * SECOND);
+        server.wait_for_silences(silences).await;
+        manual.advance(10 * SECOND);
+        let error = repeated.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitReached, "{text}");
+        assert_eq!(error.disposition(), Disposition::Retry { after: None });
+        assert_eq!(error.to_string(), text);
+        others.iter().for_each(JoinHandle::abort);
+        settle().await;
+        manual.advance(MINUTE);
+    }
 }
 
 #[tokio::test]

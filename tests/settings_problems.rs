@@ -186,6 +186,19 @@ fn a_sender_that_is_no_address_is_refused() {
 }
 
 #[test]
+fn a_user_name_that_cannot_be_one_says_what_to_mend() {
+    let server = || MailServerConfig::builder().host("mail.contoso.com").sender("a@contoso.com");
+    assert_reads(
+        server().username("svc ").build(),
+        "username (given \"svc \"): remove the spaces around the name",
+    );
+    let long = server().username("x".repeat(321)).build().unwrap_err().to_string();
+    let mend = "enter the name that signs in; no server has names of more than 320 octets";
+    assert!(long.contains("username (given \"xxx") && long.contains(mend), "{long}");
+    server().username("x".repeat(320)).build().unwrap();
+}
+
+#[test]
 fn control_characters_never_reach_a_header_or_the_sign_in() {
     assert_reads(
         office365().sender("Alerts\r\nBcc: all@contoso.com <alerts@contoso.com>").build(),

@@ -80,6 +80,12 @@ async fn the_page_is_asked_for_what_entra_documents() {
         assert_eq!(query(&url, name), value, "{name}");
     }
     assert_eq!(query(&url, "client_id"), web.entra.client_id());
+    let prompts =
+        [(Prompt::Login, "login"), (Prompt::None, "none"), (Prompt::SelectAccount, "select_account")];
+    for (prompt, expected) in prompts {
+        let asked = web.sign_in.clone().prompt(prompt).start().unwrap();
+        assert_eq!(query(asked.url(), "prompt"), expected);
+    }
     assert!(query(&url, "state").len() >= 22 && query(&url, "nonce").len() >= 22);
     let again = sign_in.start().unwrap().url().clone();
     for name in ["state", "nonce", "code_challenge"] {
@@ -327,6 +333,35 @@ async fn a_sign_in_that_cannot_be_saved_is_no_sign_in() {
     let callback = web.entra.approve(pending.url());
     let error = web.sign_in.finish(&pending, &callback, FullDisk(MemoryStore::new())).await.unwrap_err();
     assert_eq!((error.kind(), error.to_string().as_str()), (TokenErrorKind::Store, "the disk is full"));
+}
+
+/// A store with a fault in its code.
+#[derive(Debug)]
+struct Broken(MemoryStore);
+
+impl TokenStore for Broken {
+    fn load(&self) -> StoreFuture<'_, Option<StoredTokens>> {
+        self.0.load()
+    }
+
+    fn save<'a>(&'a self, _tokens: &'a StoredTokens) -> StoreFuture<'a, ()> {
+        panic!("a fault of the store")
+    }
+
+    fn lock(&self) -> StoreFuture<'_, StoreLock> {
+        self.0.lock()
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_panics_does_not_take_the_program_along() {
+    let web = Web::new().await;
+    let pending = web.sign_in.start().unwrap();
+    let callback = web.entra.approve(pending.url());
+    let error = web.sign_in.finish(&pending, &callback, Broken(MemoryStore::new())).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store);
+    let expected = "saving the sign-in was abandoned: its task panicked or its runtime stopped";
+    assert_eq!(error.to_string(), expected);
 }
 
 /// A store whose disk is slow, with a permit for each save that may go on.

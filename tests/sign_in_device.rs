@@ -5,7 +5,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use smtp_oauth::oauth::{DeviceEvent, DeviceSignIn, SignedIn};
 use smtp_oauth::testing::{FakeEntra, ManualClock, TokenFault};
-use smtp_oauth::{MemoryStore, TokenError, TokenErrorKind, TokenStore, entra};
+use smtp_oauth::{MemoryStore, TokenError, TokenErrorKind, TokenStore, entra, oauth};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -89,6 +89,48 @@ async fn a_confidential_client_proves_itself_at_each_poll() {
     manual.advance(5 * SECOND);
     sign_in.finish(MemoryStore::new()).await.unwrap();
     assert_eq!(entra.received()[1].parameter("client_secret"), entra.client_secret().unwrap());
+}
+
+#[tokio::test]
+async fn a_confidential_client_may_prove_itself_in_the_header() {
+    let entra = FakeEntra::builder().client_id("id/1:2").client_secret("a+secret/=~").start().await;
+    let endpoint = format!("{}/oauth2/v2.0/devicecode", entra.tenant());
+    let client = oauth::Client::builder(entra.token_endpoint(), entra.client_id())
+        .device_authorization_endpoint(entra.authority().join(&endpoint).unwrap())
+        .authentication(oauth::ClientAuthentication::Basic(entra.client_secret().unwrap().into()));
+    let scopes = ["https://outlook.office.com/SMTP.Send", "offline_access"];
+    client.build().unwrap().device_code().scopes(scopes).start().await.unwrap();
+    let request = &entra.received()[0];
+    let authorization = request.authorization.as_deref().unwrap();
+    // RFC 6749 §2.3.1: each part form-encoded, then joined: `id%2F1%3A2:a%2Bsecret%2F%3D%7E`.
+    assert_eq!(authorization, "Basic aWQlMkYxJTNBMjphJTJCc2VjcmV0JTJGJTNEJTdF");
+    assert!(!request.parameters.contains_key("client_secret"), "{request:?}");
+}
+
+#[tokio::test]
+async fn an_assertion_that_cannot_be_had_ends_it_before_anybody_is_asked() {
+    let public = FakeEntra::builder().public_client().start().await;
+    let app = public.app().federated_token_file("/no/such/token").build().unwrap();
+    let error = app.device_code().start().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Configuration);
+    assert!(error.to_string().contains("/no/such/token"), "{error}");
+    assert_eq!(public.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_left_at_the_deadline() {
+    let mut device = Device::start().await;
+    device.entra.fail_next(1, TokenFault::Hang);
+    let starting = device.entra.app().build().unwrap().device_code().start();
+    let error = device.manual.advance_until(SECOND, starting).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Unavailable);
+    assert_eq!(error.to_string(), "token endpoint did not answer the device code grant within 30 seconds");
+    device.entra.fail_next(1, TokenFault::Hang);
+    let Some(DeviceEvent::Retrying { error, .. }) = device.news().await else { panic!("no failure is told") };
+    assert_eq!(error.to_string(), "token endpoint did not answer the device code grant within 30 seconds");
+    // The person has not noticed anything.
+    device.entra.approve_device(device.sign_in.user_code());
+    device.finish().await.unwrap();
 }
 
 #[tokio::test]

@@ -216,6 +216,98 @@ async fn an_http_client_of_ones_own_is_bounded_too() {
     assert_eq!(error.to_string(), format!("token endpoint answered {GRANT} with more than 1 MiB"));
 }
 
+/// Answers everybody the same.
+#[derive(Clone, Debug)]
+struct Canned {
+    status: u16,
+    retry_after: Option<&'static str>,
+    body: String,
+}
+
+impl oauth::HttpClient for Canned {
+    fn execute(&self, _request: oauth::HttpRequest) -> oauth::HttpFuture<'_> {
+        let mut response =
+            http::Response::builder().status(self.status).header("content-type", "application/json");
+        if let Some(wait) = self.retry_after {
+            response = response.header("retry-after", wait);
+        }
+        let response = response.body(self.body.clone().into_bytes()).unwrap();
+        oauth::HttpFuture::new(async { Ok(response) })
+    }
+}
+
+async fn canned(status: u16, retry_after: Option<&'static str>, body: String) -> TokenError {
+    let entra = FakeEntra::start().await;
+    let http = std::sync::Arc::new(Canned { status, retry_after, body });
+    let app = entra.app().http_client(http).build().unwrap();
+    app.refresh_token(entra.store()).token(TokenRequest::new()).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_refusal_that_passes_says_how_long_to_wait_and_one_that_stays_does_not() {
+    let wait = Some("60");
+    let error = canned(400, wait, r#"{"error":"temporarily_unavailable"}"#.to_owned()).await;
+    assert_eq!(error.kind(), TokenErrorKind::Unavailable);
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));
+    assert_eq!(error.to_string(), format!("token endpoint refused {GRANT} (temporarily_unavailable)"));
+    let error = canned(400, wait, r#"{"error":"invalid_grant"}"#.to_owned()).await;
+    assert_eq!((error.kind(), error.retry_after()), (TokenErrorKind::SignInRequired, None));
+}
+
+#[tokio::test]
+async fn an_endless_description_is_cut_between_its_characters() {
+    let body = serde_json::json!({"error": "invalid_grant", "error_description": "ä".repeat(3000)});
+    let error = canned(400, None, body.to_string()).await;
+    assert_eq!(error.server_answer().description.as_deref(), Some("ä".repeat(2000).as_str()));
+}
+
+#[tokio::test]
+async fn a_token_that_is_no_bearer_token_is_refused() {
+    let body = r#"{"access_token":"a-secret","token_type":"mac","expires_in":3600}"#;
+    let error = canned(200, None, body.to_owned()).await;
+    assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
+    let expected = format!("token endpoint answered {GRANT} with a token that is no bearer token (HTTP 200)");
+    assert_eq!(error.to_string(), expected);
+    assert!(!format!("{error:?}").contains("a-secret"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_lost_and_an_http_client_that_gives_up_are_temporary() {
+    #[derive(Debug)]
+    struct Impatient;
+    impl oauth::HttpClient for Impatient {
+        fn execute(&self, _request: oauth::HttpRequest) -> oauth::HttpFuture<'_> {
+            let error = oauth::HttpError::new(oauth::HttpErrorKind::Timeout, "it took too long");
+            oauth::HttpFuture::new(async { Err(error) })
+        }
+    }
+    let entra = FakeEntra::start().await;
+    let app = entra.app().http_client(std::sync::Arc::new(Impatient)).build().unwrap();
+    let error = app.refresh_token(entra.store()).token(TokenRequest::new()).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Unavailable);
+    assert_eq!(error.to_string(), format!("token endpoint did not answer {GRANT} in time"));
+
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let hanging_up = tokio::spawn(async move {
+        // Reads the request first, so that it is a lost connection and not a refused one.
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4096]).await.unwrap();
+        drop(stream);
+        listener // Kept, so that whoever repeats the request would be seen to.
+    });
+    let authority = url::Url::parse(&format!("http://127.0.0.1:{port}/")).unwrap();
+    let app = entra.app().authority(authority).build().unwrap();
+    let error = app.refresh_token(entra.store()).token(TokenRequest::new()).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Unavailable);
+    assert_eq!(error.to_string(), format!("connection to the token endpoint was lost during {GRANT}"));
+    assert_holds_no_secret(&entra, &error);
+    // It may have rotated the refresh token: the same request is not sent again.
+    let listener = hanging_up.await.unwrap();
+    let again = tokio::time::timeout(Duration::from_millis(20), listener.accept()).await;
+    assert!(again.is_err(), "{again:?}");
+}
+
 const CLIENT_SECRET: &str = "Abc8Q~s3cr3t+of/the=app~~";
 const REFRESH_TOKEN: &str = "1.AR8A/refresh+tok~en==";
 

@@ -54,12 +54,15 @@ async fn the_request_is_what_entra_documents() {
 #[tokio::test]
 async fn the_cloud_chooses_the_scope() {
     let (_manual, entra) = fake().await;
-    let app = entra.app().cloud(Cloud::UsGovernment).build().unwrap();
-    token(&app.refresh_token(entra.store())).await.unwrap();
-    assert_eq!(
-        entra.received()[0].parameter("scope"),
-        "https://outlook.office365.us/SMTP.Send offline_access"
-    );
+    let clouds = [
+        (Cloud::UsGovernment, "https://outlook.office365.us/SMTP.Send offline_access"),
+        (Cloud::China, "https://partner.outlook.cn/SMTP.Send offline_access"),
+    ];
+    for (cloud, scope) in clouds {
+        let app = entra.app().cloud(cloud).build().unwrap();
+        token(&app.refresh_token(entra.store())).await.unwrap();
+        assert_eq!(entra.received().last().unwrap().parameter("scope"), scope);
+    }
 }
 
 #[tokio::test]

@@ -258,3 +258,47 @@ fn a_runtime_that_has_ended_is_an_error_not_a_hang() {
     assert_eq!(kind, TokenErrorKind::Unavailable);
     assert_eq!(calls.load(Ordering::SeqCst), 0);
 }
+
+#[tokio::test]
+async fn a_provider_that_panics_is_an_error_for_all_and_asked_again() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = calls.clone();
+    let manual = ManualClock::new();
+    let clock = manual.clock();
+    let cache = TokenCache::new(token::from_fn(move || {
+        let number = counter.fetch_add(1, Ordering::SeqCst);
+        let clock = clock.clone();
+        async move {
+            assert!(number > 0, "a fault of the provider");
+            AccessToken::new("token", clock.now() + HOUR)
+        }
+    }))
+    .clock(manual.clock());
+    let (one, two) = tokio::join!(cache.token(TokenRequest::new()), cache.token(TokenRequest::new()));
+    for error in [one.unwrap_err(), two.unwrap_err()] {
+        assert_eq!(error.kind(), TokenErrorKind::Unavailable);
+        let expected = "the token request was abandoned: its task panicked or its runtime stopped";
+        assert_eq!(error.to_string(), expected);
+    }
+    // Not at once: a provider that fails is given a rest, as after any failure.
+    manual.advance(Duration::from_secs(60));
+    cache.token(TokenRequest::new()).await.unwrap();
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_token_shorter_than_the_margin_is_used_and_an_expired_one_is_not() {
+    let manual = ManualClock::new();
+    for (lifetime, refused) in [
+        (Duration::from_secs(60), None),
+        (Duration::ZERO, Some("the provider returned a token that has expired")),
+    ] {
+        let clock = manual.clock();
+        let provider =
+            token::from_fn(move || std::future::ready(AccessToken::new("token", clock.now() + lifetime)));
+        let cache = TokenCache::new(provider).clock(manual.clock());
+        let error = cache.token(TokenRequest::new()).await.err();
+        assert!(error.iter().all(|error| error.kind() == TokenErrorKind::InvalidToken), "{error:?}");
+        assert_eq!(error.map(|error| error.to_string()).as_deref(), refused);
+    }
+}

@@ -147,7 +147,9 @@ async fn a_damaged_file_is_reported_and_never_overwritten() {
     store.save(&tokens("refresh-secret")).await.unwrap();
     let whole = fs::read_to_string(&path).unwrap();
     let half = whole.split_at(whole.find("access-secret").unwrap() + 4).0;
+    let spoilt = whole.replace("access-secret", "access secret");
     let cases = [
+        (spoilt.as_str(), "holds an access token that cannot be one: remove it and sign in again"),
         (half, "is damaged at line 8, column 20: restore it, or remove it and sign in again"),
         ("", "is damaged at line 1, column 0: restore it, or remove it and sign in again"),
         ("{\"version\": 9}", "has version 9, which this program does not know: update the program"),
@@ -156,8 +158,134 @@ async fn a_damaged_file_is_reported_and_never_overwritten() {
         fs::write(&path, text).unwrap();
         assert_store_error(&store.load().await.unwrap_err(), &path, words);
         assert_store_error(&store.save(&tokens("other-secret")).await.unwrap_err(), &path, words);
+        assert_store_error(&store.seed(&tokens("other-secret")).await.unwrap_err(), &path, words);
+        drop(store.lock().await.unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
+}
+
+#[tokio::test]
+async fn a_file_too_large_for_tokens_is_not_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, path) = open(&directory);
+    store.save(&tokens("refresh-secret")).await.unwrap();
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1024 * 1024 + 1).unwrap();
+    let words = "is too large to be a token file";
+    assert_store_error(&store.load().await.unwrap_err(), &path, words);
+    assert_store_error(&store.save(&tokens("other-secret")).await.unwrap_err(), &path, words);
+    assert_eq!(fs::metadata(&path).unwrap().len(), 1024 * 1024 + 1);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_directory_that_went_away_is_an_error_and_no_empty_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let below = directory.path().join("below");
+    fs::create_dir(&below).unwrap();
+    let path = below.join("token.json");
+    let store = FileStore::open(&path).unwrap();
+    assert_eq!(store.path(), path);
+    fs::remove_dir(&below).unwrap();
+    let lock_path = below.join("token.json.lock");
+    assert_store_error(&store.save(&tokens("refresh-secret")).await.unwrap_err(), &path, "cannot be written");
+    assert_store_error(&store.lock().await.unwrap_err(), &lock_path, "cannot be opened");
+    // In its place is something that holds no files: nobody can know what was stored.
+    fs::write(&below, "").unwrap();
+    let error = store.load().await.unwrap_err();
+    assert_store_error(&error, &path, "cannot be examined");
+    assert!(std::error::Error::source(&error).unwrap().is::<std::io::Error>());
+}
+
+#[tokio::test]
+async fn leftovers_of_a_crash_are_neither_taken_nor_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, path) = open(&directory);
+    let leftover = |number| format!(".token.json.{}-{number}.tmp", std::process::id());
+    for number in 0..50 {
+        fs::write(directory.path().join(leftover(number)), "left over").unwrap();
+    }
+    store.save(&tokens("refresh-secret-1")).await.unwrap();
+    for number in 50..1000 {
+        fs::write(directory.path().join(leftover(number)), "left over").unwrap();
+    }
+    let error = store.save(&tokens("refresh-secret-2")).await.unwrap_err();
+    assert_store_error(&error, &path, "cannot be written");
+    for number in 0..1000 {
+        assert_eq!(fs::read_to_string(directory.path().join(leftover(number))).unwrap(), "left over");
+    }
+    let kept = store.load().await.unwrap().unwrap();
+    assert_eq!(kept.refresh_token().expose_secret(), "refresh-secret-1");
+}
+
+/// Says to this very program, started again, where to save under a limit on the size of files.
+const LIMITED: &str = "SMTP_OAUTH_TEST_LIMITED";
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_disk_that_takes_no_more_leaves_the_old_tokens_and_nothing_else() {
+    if let Some(path) = std::env::var_os(LIMITED) {
+        let path = Path::new(&path);
+        let store = FileStore::open(path).unwrap();
+        let error = store.save(&tokens("refresh-secret-2")).await.unwrap_err();
+        return assert_store_error(&error, path, "cannot be replaced");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (store, path) = open(&directory);
+    store.save(&tokens("refresh-secret-1")).await.unwrap();
+    // As on a full disk, a write fails; the superuser's too.
+    let limited = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" --exact \"$1\""])
+        .arg(std::env::current_exe().unwrap())
+        .arg("a_disk_that_takes_no_more_leaves_the_old_tokens_and_nothing_else")
+        .env(LIMITED, &path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&limited.stdout);
+    assert!(limited.status.success() && said.contains("1 passed"), "{limited:?}");
+    assert_eq!(names(&directory), ["token.json"]);
+    let kept = store.load().await.unwrap().unwrap();
+    assert_eq!(kept.refresh_token().expose_secret(), "refresh-secret-1");
+}
+
+/// A runtime whose only thread for blocking work is taken, as by a disk that does not answer, until the sender is dropped.
+fn stuck_runtime() -> (tokio::runtime::Runtime, std::sync::mpsc::Sender<()>) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    runtime.spawn_blocking(move || held.recv());
+    (runtime, hold)
+}
+
+#[test]
+fn a_lock_file_that_cannot_be_opened_in_time_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, path) = open(&directory);
+    let (runtime, hold) = stuck_runtime();
+    let manual = ManualClock::new();
+    let store = store.clock(manual.clock()).lock_deadline(Duration::from_secs(20));
+    let step = Duration::from_secs(1);
+    let error = runtime.block_on(manual.advance_until(step, store.lock())).unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store);
+    let expected = format!("the token lock {}.lock could not be opened within 20 seconds", path.display());
+    assert_eq!(error.to_string(), expected);
+    drop(hold);
+}
+
+#[test]
+fn a_runtime_that_has_ended_is_an_error_and_nobody_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, path) = open(&directory);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let handle = runtime.handle().clone();
+    drop(runtime);
+    for error in [
+        handle.block_on(store.load()).map(drop).unwrap_err(),
+        handle.block_on(store.save(&tokens("refresh-secret"))).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), TokenErrorKind::Store);
+        assert_eq!(error.to_string(), "the token file could not be worked on");
+    }
+    assert!(!path.exists());
 }
 
 #[tokio::test]

@@ -119,6 +119,41 @@ async fn a_keyring_that_fails_is_an_error_and_keeps_the_old_tokens() {
 }
 
 #[tokio::test]
+async fn more_than_a_keyring_takes_is_refused_and_the_old_tokens_stay() {
+    let store = store("huge");
+    store.save(&tokens(4000)).await.unwrap();
+    let error = store.save(&tokens(200_000)).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store);
+    let expected = "the keyring entry `huge` of `mailer` cannot take tokens of more than 163840 bytes";
+    assert_eq!(error.to_string(), expected);
+    assert!(matches!(entry("huge#b0").get_secret(), Err(Error::NoEntry)));
+    assert_holds(&store, 4000).await;
+}
+
+#[tokio::test]
+async fn an_empty_keyring_is_named_with_what_to_do() {
+    let store = store("nobody");
+    assert_eq!(format!("{store:?}"), r#"KeyringStore { service: "mailer", user: "nobody", .. }"#);
+    let entra = FakeEntra::start().await;
+    let provider = entra.app().build().unwrap().refresh_token(store);
+    let error = provider.token(TokenRequest::new()).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::SignInRequired);
+    let expected = "no refresh token is stored in the keyring entry `nobody` of `mailer`: sign in first";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn a_runtime_that_has_ended_is_an_error_and_nobody_waits() {
+    let store = store("ended");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let handle = runtime.handle().clone();
+    drop(runtime);
+    let error = handle.block_on(store.load()).map(drop).unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store);
+    assert_eq!(error.to_string(), "the keyring could not be worked on");
+}
+
+#[tokio::test]
 async fn tokens_are_refreshed_through_it() {
     let entra = FakeEntra::start().await;
     let store = store("refreshed");

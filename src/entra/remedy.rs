@@ -198,6 +198,31 @@ mod tests {
     }
 
     #[test]
+    fn each_kind_alone_says_whose_move_it_is() {
+        let cases = [
+            (TokenErrorKind::ClientRefused, Who::ApplicationAdministrator, "does not accept the app"),
+            (
+                TokenErrorKind::AccountRefused,
+                Who::SecurityAdministrator,
+                "svc@contoso.com may not use the app",
+            ),
+            (TokenErrorKind::RequestRefused, Who::Operator, "does not accept the request"),
+            (TokenErrorKind::Unavailable, Who::Operator, "cannot be reached, or is busy"),
+            (TokenErrorKind::InvalidResponse, Who::Operator, "is no sign-in service"),
+            (TokenErrorKind::Store, Who::Operator, "cannot be read, written or locked"),
+            (TokenErrorKind::InvalidToken, Who::Developer, "cannot be used as an access token"),
+        ];
+        let blanks = Blanks { username: Some("svc@contoso.com"), sender: None, host: None, port: None };
+        for (kind, who, words) in cases {
+            let found = remedy_for(&TokenError::new(kind, "refused"), &blanks).unwrap();
+            assert_eq!(found.who(), who, "{kind:?}");
+            assert!(found.summary().contains(words), "{kind:?}: {found}");
+        }
+        // The message itself says which setting to mend.
+        assert_eq!(remedy(&TokenError::new(TokenErrorKind::Configuration, "refused")), None);
+    }
+
+    #[test]
     fn another_source_than_a_missing_permission_leaves_it_to_the_kind() {
         let source = std::fmt::Error;
         let error = TokenError::new(TokenErrorKind::RequestRefused, "refused").with_source(source);

@@ -15,15 +15,14 @@ const POOL: &str = "smtp_oauth::pool";
 const CONNECTION: &str = "smtp_oauth::connection";
 
 /// The wait for the right to use a connection.
-pub(crate) struct Turn<'a> {
+#[derive(Debug)]
+pub(crate) struct Turn {
     span: Span,
-    clock: &'a Clock,
-    server: &'a Server,
     stopwatch: Stopwatch,
 }
 
-impl<'a> Turn<'a> {
-    pub(crate) fn begin(clock: &'a Clock, server: &'a Server) -> Self {
+impl Turn {
+    pub(crate) fn begin(clock: &Clock) -> Self {
         let span = Span(
             #[cfg(feature = "tracing")]
             tracing::debug_span!(
@@ -33,7 +32,7 @@ impl<'a> Turn<'a> {
                 otel.status_code = tracing::field::Empty,
             ),
         );
-        Self { span, clock, server, stopwatch: Stopwatch::start(clock) }
+        Self { span, stopwatch: Stopwatch::start(clock) }
     }
 
     pub(crate) fn run<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
@@ -43,12 +42,13 @@ impl<'a> Turn<'a> {
     /// The wait is over; one that fails counts as well.
     pub(crate) fn end<T, E>(
         self,
+        server: &Server,
+        clock: &Clock,
         result: Result<T, E>,
         name: impl FnOnce(&E) -> &'static str,
     ) -> Result<T, E> {
         #[cfg(feature = "metrics")]
-        metrics::histogram!(metric::QUEUE_WAIT, vec![self.server.label()])
-            .record(self.stopwatch.seconds(self.clock));
+        metrics::histogram!(metric::QUEUE_WAIT, vec![server.label()]).record(self.stopwatch.seconds(clock));
         self.span.note(result, name)
     }
 }
@@ -146,18 +146,45 @@ pub(crate) fn auth(mechanism: &'static str, username: &str) -> Span {
 }
 
 /// One message over one connection.
-pub(crate) fn transaction(recipients: usize, octets: u64) -> Span {
-    Span(
-        #[cfg(feature = "tracing")]
-        tracing::debug_span!(
-            target: CONNECTION,
-            "transaction",
-            smtp_oauth.message.size = octets,
-            smtp_oauth.recipients.count = recipients,
-            "error.type" = tracing::field::Empty,
-            otel.status_code = tracing::field::Empty,
-        ),
-    )
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    span: Span,
+    stopwatch: Stopwatch,
+}
+
+impl Transaction {
+    pub(crate) fn begin(clock: &Clock, recipients: usize, octets: u64) -> Self {
+        let span = Span(
+            #[cfg(feature = "tracing")]
+            tracing::debug_span!(
+                target: CONNECTION,
+                "transaction",
+                smtp_oauth.message.size = octets,
+                smtp_oauth.recipients.count = recipients,
+                "error.type" = tracing::field::Empty,
+                otel.status_code = tracing::field::Empty,
+            ),
+        );
+        Self { span, stopwatch: Stopwatch::start(clock) }
+    }
+
+    pub(crate) fn run<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        self.span.run(work)
+    }
+
+    /// It is over; only the metrics measure it, and only one that came to its good end.
+    pub(crate) fn end<T, E>(
+        self,
+        server: &Server,
+        clock: &Clock,
+        result: Result<T, E>,
+        name: impl FnOnce(&E) -> &'static str,
+    ) -> Result<T, E> {
+        if result.is_ok() {
+            measured(server, "transaction", clock, self.stopwatch);
+        }
+        self.span.note(result, name)
+    }
 }
 
 /// Saying good-bye.

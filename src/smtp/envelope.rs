@@ -102,17 +102,23 @@ impl Connection {
         }
         self.owe(recipients + if asks_first { 1 } else { 2 });
         self.send(Phase::Mail, &group, timeouts.envelope()).await?;
-        let mut replies = self.envelope_replies(recipients, timeouts.envelope()).await?;
-        if !asks_first {
-            match self.read(Phase::Data, timeouts.data()).await {
-                Ok(data) => replies.data = Some(data),
-                Err(failure) => {
-                    let EnvelopeReplies { mail, recipients: answered, data: _ } = replies;
-                    return Err(Undelivered::cut_short(failure, &mail, answered, recipients));
-                }
-            }
+        match asks_first {
+            true => self.envelope_replies(recipients, timeouts.envelope()).await,
+            false => self.envelope_and_data_replies(recipients).await,
         }
-        Ok(replies)
+    }
+
+    /// Reads the replies to a group that ends with DATA.
+    pub(super) async fn envelope_and_data_replies(
+        &mut self,
+        asked: usize,
+    ) -> Result<EnvelopeReplies, Undelivered> {
+        let timeouts = *self.endpoint.config.timeouts();
+        let replies = self.envelope_replies(asked, timeouts.envelope()).await?;
+        match self.read(Phase::Data, timeouts.data()).await {
+            Ok(data) => Ok(EnvelopeReplies { data: Some(data), ..replies }),
+            Err(failure) => Err(Undelivered::cut_short(failure, &replies.mail, replies.recipients, asked)),
+        }
     }
 
     /// Reads the replies to MAIL and to every RCPT of a group.

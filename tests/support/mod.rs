@@ -3,6 +3,7 @@
 
 pub mod closed_port;
 pub mod proxy;
+pub mod stream;
 
 use std::time::{Duration, UNIX_EPOCH};
 

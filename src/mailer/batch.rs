@@ -174,7 +174,7 @@ where
                     let seat = self.lanes.clone().map(|lanes| Seat { lanes, parcel: parcel.clone() });
                     let submission = async move {
                         let ((envelope, text), options) = (&*parcel, SubmitOptions::default());
-                        (number, mailer.submit_in(envelope, text, &options, seat).await)
+                        (number, mailer.submit_in(envelope, text, &options, seat.as_ref()).await)
                     };
                     self.running.spawn(Span::current().run(submission));
                 }

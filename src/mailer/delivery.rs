@@ -34,7 +34,7 @@ impl Inner {
         envelope: &Envelope,
         message: &[u8],
         options: &SubmitOptions,
-        mut seat: Option<Seat>,
+        mut seat: Option<&Seat>,
     ) -> Result<Submission, Error> {
         let deadline = self.deadline();
         let content = Content::new(message);
@@ -92,7 +92,7 @@ impl Inner {
         &self,
         order: &Order<'_>,
         deadline: Moment,
-        mut seat: Option<Seat>,
+        mut seat: Option<&Seat>,
     ) -> Result<Delivery, Error> {
         let recipients = u32::try_from(order.recipients.len()).unwrap_or(u32::MAX);
         let mut failures = 0;
@@ -143,11 +143,12 @@ impl Inner {
         &self,
         order: &Order<'_>,
         deadline: Moment,
-        mut seat: Option<Seat>,
+        mut seat: Option<&Seat>,
     ) -> Result<Delivery, Error> {
         loop {
             let (origin, result) = match seat.take() {
-                Some(seat) => match self.overlapped(seat, order, deadline).await? {
+                // Boxed, because its state is large and would be moved for each message that is sent without it.
+                Some(seat) => match Box::pin(self.overlapped(seat, order, deadline)).await? {
                     Some(attempted) => attempted,
                     None => continue,
                 },

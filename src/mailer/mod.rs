@@ -267,7 +267,7 @@ impl Mailer {
     /// # Cancellation
     /// As for [`submit`](Self::submit).
     pub async fn submit_raw(&self, envelope: &Envelope, message: &[u8]) -> Result<Submission, Error> {
-        self.submit_with(envelope, message, &SubmitOptions::default()).await
+        self.submit_in(envelope, message, &SubmitOptions::default(), None).await
     }
 
     /// Submits a message that is already formatted, with options.
@@ -291,7 +291,7 @@ impl Mailer {
         envelope: &Envelope,
         message: &[u8],
         options: &SubmitOptions,
-        seat: Option<Seat>,
+        seat: Option<&Seat>,
     ) -> Result<Submission, Error> {
         let Endpoint { clock, server, .. } = &self.0.endpoint;
         let observed =

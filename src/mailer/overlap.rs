@@ -156,22 +156,22 @@ impl Inner {
     /// for a reason that is not its own.
     pub(super) async fn overlapped(
         &self,
-        Seat { lanes, parcel }: Seat,
+        Seat { lanes, parcel }: &Seat,
         order: &Order<'_>,
         deadline: Moment,
     ) -> Result<Option<(Origin, Result<Delivery, Undelivered>)>, Error> {
-        match self.called(&lanes, parcel, order.content.wire_size(), deadline).await? {
+        match self.called(lanes, parcel.clone(), order.content.wire_size(), deadline).await? {
             Call::Open => {
                 let checkout = self.connection(deadline).await;
-                let mut checkout = checkout.inspect_err(|_| self.end(&lanes))?;
+                let mut checkout = checkout.inspect_err(|_| self.end(lanes))?;
                 let origin = checkout.origin;
                 // By itself: the connection may turn out to be closed, and the server not to know BDAT.
                 let result = checkout.connection.submit(order).await;
-                self.pass_on(&lanes, Lane::new(checkout));
+                self.pass_on(lanes, Lane::new(checkout));
                 Ok(Some((origin, result)))
             }
             Call::Lead(lane) => {
-                let heard = self.lead(&lanes, lane, order, deadline).await;
+                let heard = self.lead(lanes, lane, order, deadline).await;
                 Ok(heard.map(|result| (Origin::Reused, result)))
             }
             Call::Alone => Ok(None),

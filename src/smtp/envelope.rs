@@ -42,6 +42,11 @@ impl EnvelopeReplies {
         !self.is_closing() && self.has_recipient() && (all || policy == RecipientPolicy::AcceptSome)
     }
 
+    /// Tells whether DATA was answered with the leave to send the message.
+    pub(super) fn has_leave(&self) -> bool {
+        self.data.as_ref().is_some_and(|data| data.code() == 354)
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         [Some(&self.mail), self.data.as_ref()]
             .into_iter()
@@ -113,9 +118,10 @@ impl Connection {
         &mut self,
         asked: usize,
     ) -> Result<EnvelopeReplies, Undelivered> {
-        let timeouts = *self.endpoint.config.timeouts();
-        let replies = self.envelope_replies(asked, timeouts.envelope()).await?;
-        match self.read(Phase::Data, timeouts.data()).await {
+        let limit = self.endpoint.config.timeouts().envelope();
+        let replies = self.envelope_replies(asked, limit).await?;
+        let limit = self.endpoint.config.timeouts().data();
+        match self.read(Phase::Data, limit).await {
             Ok(data) => Ok(EnvelopeReplies { data: Some(data), ..replies }),
             Err(failure) => Err(Undelivered::cut_short(failure, &replies.mail, replies.recipients, asked)),
         }

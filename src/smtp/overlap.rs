@@ -14,7 +14,9 @@ use super::envelope::{Commands, EnvelopeReplies};
 use super::failure::{Cause, Failure, ReplyFault};
 use super::phase::Phase;
 use super::reply::Reply;
-use super::transaction::{Certainty, Delivery, LARGEST_UNASKED, Order, Undelivered, chunk_head};
+use super::transaction::{
+    Certainty, Delivery, LARGEST_UNASKED, Order, RecipientPolicy, Undelivered, chunk_head,
+};
 
 /// The most octets of messages that are unanswered at a time; a larger message follows when nothing is owed.
 pub(crate) const MOST_UNANSWERED: u64 = LARGEST_UNASKED;
@@ -166,11 +168,12 @@ impl Connection {
 
     /// Reads the reply to the RSET before a message, if there was one; tells whether the server has said good-bye.
     async fn reset_reply(&mut self, sent: Sent) -> Result<bool, Undelivered> {
-        let timeouts = *self.endpoint.config.timeouts();
+        let stall = self.endpoint.config.timeouts().body_progress();
         // From here on the server may have every message that was written.
-        self.flush_and_listen(Phase::FinalReply, timeouts.body_progress()).await?;
+        self.flush_and_listen(Phase::FinalReply, stall).await?;
         if sent.after_reset {
-            match self.read(Phase::Reset, timeouts.envelope()).await {
+            let limit = self.endpoint.config.timeouts().envelope();
+            match self.read(Phase::Reset, limit).await {
                 Ok(reply) if !reply.is_positive() && !self.closing => return Err(impossible(&reply)),
                 Err(failure) if !self.closing => return Err(Undelivered::unknown(failure)),
                 Ok(_) | Err(_) => {}
@@ -228,6 +231,17 @@ impl Connection {
             // Its message was not written.
             Some(reply) => Err(Undelivered { certainty: Certainty::NotDelivered, ..impossible(reply) }),
             None => self.leave(replies, order.policy).await,
+        }
+    }
+
+    async fn leave(
+        &mut self,
+        replies: EnvelopeReplies,
+        policy: RecipientPolicy,
+    ) -> Result<Vec<Reply>, Undelivered> {
+        match replies.may_proceed(policy) && replies.has_leave() {
+            true => Ok(replies.recipients),
+            false => Err(self.abandon(replies).await),
         }
     }
 

@@ -162,7 +162,7 @@ impl Connection {
         {
             return self.single_flight(commands, content).await;
         }
-        let replies = match self.capabilities.pipelining {
+        let mut replies = match self.capabilities.pipelining {
             true => {
                 let envelope = self.envelope_in_one_flight(commands, chunks || asks_first);
                 let span = phase(Phase::Mail.name());
@@ -170,42 +170,24 @@ impl Connection {
             }
             false => self.envelope_step_by_step(&commands).await?,
         };
-        if chunks {
-            return match replies.may_proceed(*policy) {
-                true => self.chunk(content, replies.recipients).await,
-                false => Err(self.abandon(replies).await),
-            };
-        }
-        let recipients = self.leave(replies, *policy).await?;
-        let verdict = self.message(content, &[]).await;
-        self.conclude(recipients, verdict)
-    }
-
-    /// Returns the replies to RCPT if the message may follow, after DATA if that was not sent yet.
-    pub(super) async fn leave(
-        &mut self,
-        replies: EnvelopeReplies,
-        policy: RecipientPolicy,
-    ) -> Result<Vec<Reply>, Undelivered> {
-        if !replies.may_proceed(policy) {
+        if !replies.may_proceed(*policy) {
             return Err(self.abandon(replies).await);
         }
-        let data = match replies.data {
-            Some(data) => data,
-            None => {
-                let limit = self.endpoint.config.timeouts().data();
-                match self.command(Phase::Data, b"DATA\r\n", limit).await {
-                    Ok(data) => data,
-                    Err(failure) => {
-                        return Err(Undelivered::from(failure).after_recipients(replies.recipients));
-                    }
-                }
-            }
-        };
-        if data.code() != 354 {
-            return Err(self.abandon(EnvelopeReplies { data: Some(data), ..replies }).await);
+        if chunks {
+            return self.chunk(content, replies.recipients).await;
         }
-        Ok(replies.recipients)
+        if replies.data.is_none() {
+            let limit = self.endpoint.config.timeouts().data();
+            match self.command(Phase::Data, b"DATA\r\n", limit).await {
+                Ok(data) => replies.data = Some(data),
+                Err(failure) => return Err(Undelivered::from(failure).after_recipients(replies.recipients)),
+            }
+        }
+        if !replies.has_leave() {
+            return Err(self.abandon(replies).await);
+        }
+        let verdict = self.message(content, &[]).await;
+        self.conclude(replies.recipients, verdict)
     }
 
     /// Tells whether messages go out by BDAT on this connection.
@@ -251,8 +233,8 @@ impl Connection {
         &mut self,
         asked: usize,
     ) -> Result<(EnvelopeReplies, Result<Reply, Failure>), Undelivered> {
-        let timeouts = *self.endpoint.config.timeouts();
-        let replies = match self.envelope_replies(asked, timeouts.envelope()).await {
+        let limit = self.endpoint.config.timeouts().envelope();
+        let replies = match self.envelope_replies(asked, limit).await {
             Ok(replies) => replies,
             // A refusal of everybody is certain, whatever happened to the connection then.
             Err(undelivered) if matches!(undelivered.failure.cause, Cause::Refused(_)) => {
@@ -260,7 +242,8 @@ impl Connection {
             }
             Err(undelivered) => return Err(Undelivered { certainty: Certainty::Unknown, ..undelivered }),
         };
-        let verdict = self.read(Phase::FinalReply, timeouts.final_reply()).await;
+        let limit = self.endpoint.config.timeouts().final_reply();
+        let verdict = self.read(Phase::FinalReply, limit).await;
         Ok((replies, verdict))
     }
 
@@ -292,7 +275,7 @@ impl Connection {
                 let writing = async {
                     self.hear_unasked(Phase::Body).await?;
                     self.write_or_last_words(Phase::Body, head.as_bytes(), stall).await?;
-                    self.write_or_last_words(Phase::Body, body, stall).await
+                    self.write_or_last_words(Phase::Body, body, stall).await.map(drop)
                 };
                 let span = phase(Phase::Body.name());
                 span.note(span.run(writing).await, Undelivered::name)?;
@@ -396,7 +379,7 @@ impl Connection {
     }
 
     /// Brings the connection back to where MAIL may follow, and says what was refused.
-    async fn abandon(&mut self, replies: EnvelopeReplies) -> Undelivered {
+    pub(super) async fn abandon(&mut self, replies: EnvelopeReplies) -> Undelivered {
         let restored = match replies.data.as_ref().map(Reply::code) {
             _ if self.closing => false,
             // RFC 2920 §3.1: a server may say 354 although it has no recipient; it then gets an empty message.
@@ -450,13 +433,13 @@ impl Connection {
     }
 
     /// Writes, and on failure looks for the refusal that a server may send before it closes.
-    async fn write_or_last_words(
+    fn write_or_last_words(
         &mut self,
         phase: Phase,
         bytes: &[u8],
         stall: Duration,
-    ) -> Result<(), Undelivered> {
-        self.write_up_to(phase, bytes, bytes.len(), stall).await.map(drop)
+    ) -> impl Future<Output = Result<usize, Undelivered>> {
+        self.write_up_to(phase, bytes, bytes.len(), stall)
     }
 
     /// The same, but a failure behind `end` is none; returns how many octets were taken.

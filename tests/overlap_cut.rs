@@ -202,12 +202,8 @@ async fn run(name: &str, cuts: Vec<(Variant, Cut)>) {
     for (variant, cut) in cuts {
         let permit = permits.clone().acquire_owned().await.unwrap();
         sessions.spawn(async move {
-            let t = std::time::Instant::now();
             let outcome = session(variant, Some(cut)).await;
             drop(permit);
-            if t.elapsed() > Duration::from_millis(900) {
-                println!("SLOW {:?} {variant:?} {cut:?}", t.elapsed())
-            }
             let unknown = judge(variant, cut, &outcome);
             let connections = outcome.server.connections().total;
             (variant.chunking == Chunking::Auto, unknown, connections)

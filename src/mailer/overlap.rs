@@ -87,8 +87,8 @@ struct Lane {
     behind: VecDeque<Written>,
     /// Messages since the connection was checked out.
     carried: usize,
-    /// A message was written in part.
-    is_broken: bool,
+    /// It carries no further message: one was written in part, or the server has spoken out of turn.
+    is_spent: bool,
 }
 
 /// A message that was written for its task.
@@ -133,7 +133,7 @@ impl Lanes {
 
 impl Lane {
     fn new(checkout: Checkout) -> Box<Self> {
-        Box::new(Self { checkout, front: None, behind: VecDeque::new(), carried: 1, is_broken: false })
+        Box::new(Self { checkout, front: None, behind: VecDeque::new(), carried: 1, is_spent: false })
     }
 
     fn count(&mut self) {
@@ -222,7 +222,13 @@ impl Inner {
     ) -> Option<Result<Delivery, Undelivered>> {
         checkout().scope(|| lane.checkout.hand_on());
         lane.checkout.connection.set_deadline(deadline);
-        let connection = &lane.checkout.connection;
+        let connection = &mut lane.checkout.connection;
+        // Whatever was said out of turn, the next reply would be taken for another's.
+        if lane.front.is_none() && !connection.is_alive().await {
+            lane.is_spent = true;
+            self.pass_on(lanes, lane);
+            return None;
+        }
         let is_small = order.content.wire_size() <= MOST_UNANSWERED;
         let (overlap, sent, transaction) = match lane.front.take() {
             Some((sent, transaction)) => (sent.overlap, Some(sent), transaction),
@@ -268,10 +274,7 @@ impl Inner {
         let own = match sent {
             Some(sent) => sent,
             None => match lane.checkout.connection.append(&mut flight, order, false) {
-                Ok(sent) => match lane.checkout.connection.begin().await {
-                    Ok(()) => sent,
-                    Err(undelivered) => return refused(undelivered),
-                },
+                Ok(sent) => sent,
                 Err(cause) => return refused(Failure::new(Phase::Preparation, cause).into()),
             },
         };
@@ -285,7 +288,7 @@ impl Inner {
             Ok(whole) => {
                 lane.behind.extend(joined);
                 let partly = flight.len() - whole;
-                lane.is_broken |= partly > 0;
+                lane.is_spent |= partly > 0;
                 for Written { task, .. } in lane.behind.drain(lane.behind.len() - partly..) {
                     let _ = task.send(Call::Alone);
                 }
@@ -295,7 +298,7 @@ impl Inner {
                 return refused(undelivered);
             }
         }
-        let is_last = lane.behind.is_empty() && !lane.is_broken;
+        let is_last = lane.behind.is_empty() && !lane.is_spent;
         lane.checkout.connection.hear_whole(own, is_last).await
     }
 
@@ -348,7 +351,7 @@ impl Inner {
     /// Takes the next message from the line, if the lane may carry another and it has no more than `room` octets.
     fn next(&self, lanes: &Lanes, lane: &mut Lane, room: u64) -> Option<Waiting> {
         let has_had_its_turn = lane.carried >= lanes.window;
-        let may_go_on = !lane.is_broken
+        let may_go_on = !lane.is_spent
             && lane.checkout.connection.overlap().is_some()
             && !self.limiter.is_paused()
             && self.pool.may_keep(&lane.checkout, has_had_its_turn);

@@ -95,12 +95,6 @@ impl Connection {
         !matches!(self.stream.unread().await, Ok(0))
     }
 
-    /// Makes sure that nothing was said out of turn, before a transaction before which nothing is owed.
-    pub(crate) async fn begin(&mut self) -> Result<(), Undelivered> {
-        self.in_transaction = true;
-        self.hear_unasked(Phase::Mail).await
-    }
-
     /// Adds a transaction to a flight; `behind` another one it begins with RSET, because that one may be refused: the state
     /// after a refused BDAT is not defined (RFC 3030 §4.2).
     pub(crate) fn append(
@@ -214,7 +208,7 @@ impl Connection {
     /// Sends the envelope of a message before which nothing is owed; returns the replies to RCPT when the message may follow.
     pub(crate) async fn ask_leave(&mut self, order: &Order<'_>) -> Result<Vec<Reply>, Undelivered> {
         let commands = self.commands(order).map_err(|cause| Failure::new(Phase::Preparation, cause))?;
-        self.begin().await?;
+        self.in_transaction = true;
         let replies = self.envelope_in_one_flight(commands, false).await?;
         self.leave(replies, order.policy).await
     }

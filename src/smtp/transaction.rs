@@ -420,7 +420,7 @@ impl Connection {
 
     /// Hears what the server says when it is not its turn: good-bye as a rule, and never the verdict on what is yet to be
     /// sent. Taken for one, it would make a message accepted that the server never had.
-    pub(super) async fn hear_unasked(&mut self, phase: Phase) -> Result<(), Undelivered> {
+    async fn hear_unasked(&mut self, phase: Phase) -> Result<(), Undelivered> {
         // A connection that is closed is met by the write that follows.
         if matches!(self.stream.unread().await, Ok(0) | Err(_)) {
             return Ok(());

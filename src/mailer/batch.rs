@@ -100,7 +100,8 @@ where
     ///
     /// A server that does not offer PIPELINING gets one at a time all the same, and so do messages of more than 64 KiB and
     /// the first one on each connection. A message that is refused leaves the others untouched. The batch takes up to twice
-    /// as many messages from the stream as may be under way, so that there is always one to follow.
+    /// as many messages from the stream as may be under way, so that there is always one to follow, but not more than the
+    /// sending limits allow in a minute.
     ///
     /// ```
     /// use std::num::NonZeroU32;
@@ -120,7 +121,11 @@ where
         let connections = connections(&self.mailer);
         let overlaps = messages > NonZeroU32::MIN;
         let each = usize::try_from(messages.get()).unwrap_or(usize::MAX).saturating_mul(2);
-        self.most = if overlaps { connections.saturating_mul(each) } else { connections };
+        // The time of a message begins when it is taken, so none is taken that the limits hold back for minutes.
+        let limit = self.mailer.config().limits().messages_per_minute();
+        let limit = limit.map_or(usize::MAX, |most| usize::try_from(most.get()).unwrap_or(usize::MAX));
+        let most = connections.saturating_mul(each).min(limit.max(connections));
+        self.most = if overlaps { most } else { connections };
         self.lanes = overlaps.then(|| Arc::new(Lanes::new(connections, messages)));
         self
     }

@@ -87,7 +87,7 @@ struct Lane {
     behind: VecDeque<Written>,
     /// Messages since the connection was checked out.
     carried: usize,
-    /// It carries no further message: one was written in part, or the server has spoken out of turn.
+    /// It carries no further message: one was written in part, or the server has spoken out of turn, or time is over.
     is_spent: bool,
 }
 
@@ -222,6 +222,8 @@ impl Inner {
     ) -> Option<Result<Delivery, Undelivered>> {
         checkout().scope(|| lane.checkout.hand_on());
         lane.checkout.connection.set_deadline(deadline);
+        // Whatever else were written would be lost with the message whose time is over.
+        lane.is_spent |= self.endpoint.clock.moment() >= deadline;
         let connection = &mut lane.checkout.connection;
         // Whatever was said out of turn, the next reply would be taken for another's.
         if lane.front.is_none() && !connection.is_alive().await {

@@ -135,11 +135,13 @@ impl Connection {
     pub(crate) async fn hear_whole(&mut self, sent: Sent, is_last: bool) -> (Heard, Behind) {
         let due = self.owed.saturating_sub(u32::try_from(sent.replies()).unwrap_or(u32::MAX));
         self.in_transaction = true;
-        if self.closing {
-            self.set_deadline(self.until(LAST_WORDS));
-        }
         let (result, was_closing) = match self.reset_reply(sent).await {
-            Ok(was_closing) => (self.whole_replies(sent, is_last).await, was_closing),
+            Ok(was_closing) => {
+                if was_closing {
+                    self.set_deadline(self.until(LAST_WORDS));
+                }
+                (self.whole_replies(sent, is_last).await, was_closing)
+            }
             Err(undelivered) => (Err(undelivered), false),
         };
         let is_believed = result.as_ref().err().is_none_or(|Undelivered { failure, .. }| {
@@ -167,6 +169,7 @@ impl Connection {
         self.flush_and_listen(Phase::FinalReply, stall).await?;
         if sent.after_reset {
             let limit = self.endpoint.config.timeouts().envelope();
+            let limit = if self.closing { limit.min(LAST_WORDS) } else { limit };
             match self.read(Phase::Reset, limit).await {
                 Ok(reply) if !reply.is_positive() && !self.closing => return Err(impossible(&reply)),
                 Err(failure) if !self.closing => return Err(Undelivered::unknown(failure)),

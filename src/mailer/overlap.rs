@@ -144,9 +144,12 @@ impl Lane {
     /// Tells the tasks of the messages that follow what became of them.
     fn dissolve(&mut self, call: impl Fn() -> Call) {
         for Written { sent: _, transaction, task } in self.behind.drain(..) {
-            drop(transaction);
+            let call = call();
+            if let Call::Lost(undelivered) = &call {
+                transaction.fail(undelivered.name());
+            }
             // Without its task the batch was dropped.
-            let _ = task.send(call());
+            let _ = task.send(call);
         }
     }
 }

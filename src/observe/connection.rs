@@ -172,6 +172,11 @@ impl Transaction {
         self.span.run(work)
     }
 
+    /// It failed with those before it on the connection.
+    pub(crate) fn fail(&self, error: &'static str) {
+        self.span.fail(error);
+    }
+
     /// It is over; only the metrics measure it, and only one that came to its good end.
     pub(crate) fn end<T, E>(
         self,

@@ -378,6 +378,22 @@ async fn sending_limits_hold_for_each_message() {
 }
 
 #[tokio::test]
+async fn a_server_that_says_it_is_too_much_gets_no_more_than_was_under_way() {
+    // The window ends with the third; the next envelope is under way behind it.
+    for (chunking, last) in [(Chunking::Auto, 3), (Chunking::Off, 4)] {
+        let server = FakeExchange::start().await;
+        let limits = SendingLimits::new().with_when_reached(WhenReached::Fail);
+        let mailer = build(&server, one_connection(&server, chunking).limits(limits));
+        let busy = Fault::reply("432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded");
+        server.inject(FaultPoint::Body, busy.once().after(3));
+        let results = submit(&mailer, plain(12), 3).await;
+        let mut failed = vec![(3, ErrorKind::ServerUnavailable)];
+        failed.extend((last + 1..12).map(|number| (number, ErrorKind::LimitReached)));
+        assert_failed(&server, &results, &failed, &format!("{chunking:?}"));
+    }
+}
+
+#[tokio::test]
 async fn a_connection_carries_as_many_messages_as_it_may() {
     for chunking in WAYS {
         let server = FakeExchange::start().await;

@@ -234,14 +234,17 @@ fn is_too_many(reply: &Reply) -> bool {
 
 /// Tells whether an idle connection turned out to be closed before the server accepted anything.
 fn is_stale(undelivered: &Undelivered) -> bool {
-    let Undelivered { failure: Failure { phase, cause }, recipients, certainty } = undelivered;
-    let closed = match cause {
+    let Undelivered { failure, recipients, certainty } = undelivered;
+    let closed = match &failure.cause {
         Cause::Closed(_) => true,
-        Cause::Refused(reply) => {
-            let finding = cause::classify(*phase, reply);
-            reply.code() == 421 && !finding.is_some_and(|finding| finding.cause.throttles())
-        }
+        Cause::Refused(reply) => reply.code() == 421 && !throttles(failure),
         _ => false,
     };
     closed && recipients.is_empty() && *certainty == Certainty::NotDelivered
+}
+
+/// Tells whether the server says that it is too much.
+pub(super) fn throttles(Failure { phase, cause }: &Failure) -> bool {
+    let Cause::Refused(reply) = cause else { return false };
+    cause::classify(*phase, reply).is_some_and(|finding| finding.cause.throttles())
 }

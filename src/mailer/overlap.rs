@@ -14,6 +14,7 @@ use lettre::address::Envelope;
 use tokio::sync::oneshot;
 
 use super::Inner;
+use super::delivery::throttles;
 use crate::clock::Moment;
 use crate::error::Error;
 use crate::observe::Span;
@@ -170,6 +171,7 @@ impl Inner {
                 let origin = checkout.origin;
                 // By itself: the connection may turn out to be closed, and the server not to know BDAT.
                 let result = checkout.connection.submit(order).await;
+                self.heed(&result);
                 self.pass_on(lanes, Lane::new(checkout));
                 Ok(Some((origin, result)))
             }
@@ -241,6 +243,7 @@ impl Inner {
                 Some(overlap) => (overlap, None, connection.observed(order)),
                 None => {
                     let result = lane.checkout.connection.submit(order).await;
+                    self.heed(&result);
                     self.pass_on(lanes, lane);
                     return Some(result);
                 }
@@ -258,11 +261,21 @@ impl Inner {
             }
             (Behind::Unknown, _) => lane.dissolve(|| Call::lost(Cause::Closed(None))),
         }
+        if let Heard::Verdict(result) = &heard {
+            self.heed(result);
+        }
         self.pass_on(lanes, lane);
         let (clock, server) = (&self.endpoint.clock, &self.endpoint.server);
         match heard {
             Heard::Verdict(result) => Some(transaction.end(server, clock, result, Undelivered::name)),
             Heard::Untouched => None,
+        }
+    }
+
+    /// Slows down before the lane is handed on, if the server says that it is too much.
+    fn heed(&self, result: &Result<Delivery, Undelivered>) {
+        if result.as_ref().is_err_and(|undelivered| throttles(&undelivered.failure)) {
+            self.limiter.slow_down();
         }
     }
 

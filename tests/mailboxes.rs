@@ -758,7 +758,7 @@ fn the_memory_of_idle_mailboxes_is_given_back() {
 #[tokio::test]
 async fn a_batch_that_overlaps_gives_its_place_to_another_mailbox_when_its_time_is_over() {
     let Setup { tenant, manual, mailers } = start(1, SendingLimits::new()).await;
-    let mailer = mailers.mailbox(&address("a")).unwrap();
+    let mailer = mailers.mailbox(address("a")).unwrap();
     let message = || (envelope("a"), b"Subject: x\r\n\r\nx\r\n".to_vec());
     let messages = Items::new((0..60).map(|_| message()));
     let mut batch = mailer.submit_all(messages).overlap(NonZeroU32::new(4).unwrap());

@@ -158,6 +158,20 @@ def pool(figures):
             table(["", "connections opened", "messages/s", "for each connection"], rows)]
 
 
+def overlap():
+    found = load("overlap")
+    if not found:
+        return []
+    rows = {}
+    for cell in found:
+        rows.setdefault((cell["way"], cell["overlap"]), {})[cell["round_trip_ms"]] = cell["messages_per_second"]
+    delays = sorted({cell["round_trip_ms"] for cell in found})
+    shown = [[f"{way}, {count} at a time", *(number(rates[delay]) for delay in delays)] for (way, count), rates in rows.items()]
+    return ["## A batch that overlaps", "", "Messages a second of `submit_all` over one connection, 2 KiB to one recipient, with so many under way at a time",
+            "(`Batch::overlap`); the best of three batches. By DATA no more than the next envelope ever is under way.", "",
+            table(["", *(f"{delay} ms" for delay in delays)], shown)]
+
+
 def cpu(figures):
     cells = groups(figures, "warm").get((0, 2 * KIB, 1))
     if not cells:
@@ -229,7 +243,7 @@ def main():
     if not figures:
         text += ["", "Times are missing here: they were not measured yet on a machine that had nothing else to do. The counts below do not depend on",
                  "its load."]
-    sections = [warm(figures), first(figures), pool(figures), cpu(figures)] if figures else []
+    sections = [warm(figures), first(figures), pool(figures), overlap(), cpu(figures)] if figures else []
     for section in [*sections, counts(), micro(), memory(), others()]:
         text += ["", *section] if section else []
     text += ["", "## What was not measured", "",

@@ -21,6 +21,7 @@ step() {
 step cargo build --locked --release --bins --benches
 before=$(cut -d' ' -f1 /proc/loadavg)
 step cargo bench --locked --bench submission -- $quick
+step cargo bench --locked --bench overlap -- $quick
 if [ -z "$quick" ]; then
     step cargo bench --locked --bench token_cache
     step cargo bench --locked --bench settings

@@ -3,6 +3,7 @@
 //! A connection that is handed out belongs to its holder: whatever makes the holder drop it (an error, a deadline, a
 //! cancelled future) closes it, so none comes back with a reply owed. The pool knows nothing of messages.
 
+mod hold;
 mod idle;
 mod places;
 mod refusals;
@@ -185,9 +186,9 @@ impl Pool {
     /// A dropped future, and a dropped turn, let in the next.
     pub(crate) async fn turn(&self, deadline: Moment) -> Result<Turn, Error> {
         let Endpoint { clock, server, .. } = &self.0.endpoint;
-        let turn = observe::connection::Turn::begin(clock, server);
+        let turn = observe::connection::Turn::begin(clock);
         let permit = turn.run(self.permit(deadline)).await;
-        turn.end(permit, |error| error.kind().name()).map(Turn)
+        turn.end(server, clock, permit, |error| error.kind().name()).map(Turn)
     }
 
     /// Hands out an idle connection, or opens one.

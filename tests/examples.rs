@@ -418,6 +418,23 @@ async fn bulk_sends_to_a_list_and_a_second_run_to_those_not_sent_only() {
 }
 
 #[tokio::test]
+async fn bulk_lets_messages_overlap_when_it_is_told_to() {
+    let stage = Stage::start().await;
+    stage.write("letter.txt", "Hello");
+    let names: Vec<_> = (10..30).map(|number| format!("reader{number}@example.com")).collect();
+    stage.write("list.txt", names.join("\n"));
+    let mut arguments =
+        ["--recipients", "list.txt", "--subject", "x", "--text-file", "letter.txt", "--overlap", "0"];
+    assert_nothing_sent(&stage, &stage.run("bulk", &arguments, "").await, &["--overlap <N>"]);
+    arguments[7] = "8";
+    let end = stage.run("bulk", &arguments, "").await;
+    assert_eq!(end.code, Some(0), "{end:?}");
+    let mut received = stage.received();
+    received.sort_unstable();
+    assert_eq!(received, names);
+}
+
+#[tokio::test]
 async fn bulk_reports_although_nobody_reads_what_it_prints() {
     let stage = Stage::start().await;
     stage.write("letter.txt", "Hello");

@@ -19,6 +19,7 @@ use smtp_oauth::{
 };
 use support::HOUR;
 use support::settle::{settle, until};
+use support::stream::Items;
 use tokio::task::{JoinHandle, JoinSet};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -778,4 +779,24 @@ fn the_memory_of_idle_mailboxes_is_given_back() {
     done.send(()).unwrap();
     drop(tenant);
     server.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_that_overlaps_gives_its_place_to_another_mailbox_when_its_time_is_over() {
+    let Setup { tenant, manual, mailers } = start(1, SendingLimits::new()).await;
+    let mailer = mailers.mailbox(address("a")).unwrap();
+    let message = || (envelope("a"), b"Subject: x\r\n\r\nx\r\n".to_vec());
+    let messages = Items::new((0..60).map(|_| message()));
+    let mut batch = mailer.submit_all(messages).overlap(NonZeroU32::new(4).unwrap());
+    soon(batch.next()).await.unwrap().1.unwrap();
+    // Its own for five seconds, whoever waits.
+    manual.advance(Duration::from_secs(6));
+    let other = in_background(&mailers, "b");
+    soon(async { while batch.next().await.is_some() {} }).await;
+    soon(other).await.unwrap().unwrap();
+    let senders = senders(&tenant);
+    let at = senders.iter().position(|sender| *sender == address("b")).unwrap();
+    assert!(at < 30, "{at} messages were before it");
+    assert_eq!((senders.len(), tenant.exchange().connections().peak), (61, 1));
+    assert_eq!(batch.progress().done, 60);
 }

@@ -22,8 +22,8 @@ use smtp_oauth::testing::{
 };
 use smtp_oauth::token::store::{StoreFuture, StoreLock, StoredTokens};
 use smtp_oauth::{
-    Authentication, ConnectionReuse, Disposition, ErrorKind, MailServerConfig, Mailer, MailerBuilder,
-    Mailers, Phase, ReserveFuture, RetryPolicy, SendingLimits, ServerBuilder, SharedLimits,
+    Authentication, Chunking, ConnectionReuse, Disposition, ErrorKind, MailServerConfig, Mailer,
+    MailerBuilder, Mailers, Phase, ReserveFuture, RetryPolicy, SendingLimits, ServerBuilder, SharedLimits,
     SharedLimitsError, TokenError, TokenErrorKind, TokenProvider, TokenRequest, TokenStore,
 };
 use support::settle::{settle, until};
@@ -745,6 +745,51 @@ fn the_submissions_of_a_batch_are_children_of_the_span_that_polls_it() {
         let parents: Vec<_> = submissions.map(|span| span.parent).collect();
         assert_eq!(parents, [Some("nightly_run"); 2]);
     });
+}
+
+#[test]
+fn messages_that_overlap_are_told_and_counted_as_others_are() {
+    for chunking in [Chunking::Auto, Chunking::Off] {
+        watched(|Watch { collector, metrics }| async move {
+            let setup = Setup::start().await;
+            setup.server.refuse_recipient("gone@example.com", "550 5.1.1 no such user");
+            let config = |server: ServerBuilder<MailServerConfig>| {
+                server.max_connections(NonZeroU32::MIN).chunking(chunking)
+            };
+            let builder = setup.builder(config).authentication(issuing(setup.server.tokens(), 1800));
+            let mailer = builder.build().unwrap();
+            let mut messages = vec![message(); 6];
+            messages.push(
+                Message::builder()
+                    .from(ACCOUNT.parse().unwrap())
+                    .to("gone@example.com".parse().unwrap())
+                    .body(String::new())
+                    .unwrap(),
+            );
+            let mut batch = mailer.submit_all(Queue(messages)).overlap(NonZeroU32::new(3).unwrap());
+            while batch.next().await.is_some() {}
+            let counted = count(
+                &metrics,
+                &[
+                    ("smtp_oauth_submissions_total", &[("outcome", "accepted")]),
+                    ("smtp_oauth_submissions_total", &[("error_type", "recipients_refused")]),
+                    ("smtp_oauth_queue_wait_seconds", &[]),
+                    ("smtp_oauth_connections_opened_total", &[]),
+                    ("smtp_oauth_connections_reused_total", &[]),
+                    ("smtp_oauth_connections", &[("state", "idle")]),
+                    ("smtp_oauth_connections", &[("state", "in_use")]),
+                    ("smtp_oauth_phase_duration_seconds", &[("phase", "transaction")]),
+                ],
+            );
+            assert_eq!(counted, [6, 1, 7, 1, 6, 1, 0, 6], "{chunking:?}");
+            for name in ["turn", "checkout", "transaction"] {
+                let spans = collector.spans().into_iter().filter(|span| span.name == name);
+                let parents: Vec<_> = spans.map(|span| span.parent).collect();
+                assert_eq!(parents, [Some("submission"); 7], "{name}, {chunking:?}");
+            }
+            assert_eq!(collector.open_spans(), Vec::<&str>::new());
+        });
+    }
 }
 
 #[test]

@@ -327,6 +327,7 @@ async fn a_repeated_message_gives_up_at_its_own_deadline_behind_those_that_came_
         };
         server.inject(FaultPoint::Mail, Fault::reply("451 4.3.0 Try again later"));
         let repeated = submitting(0);
+        until(|| mailer.pool_status().idle == 1).await; // It was refused, and waits to be repeated.
         settle().await;
         manual.advance(SECOND);
         server.inject(FaultPoint::Body, Fault::Silence);

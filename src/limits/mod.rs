@@ -228,6 +228,12 @@ impl Limiter {
         }
     }
 
+    /// Tells whether the server is too busy for another message at the moment.
+    pub(crate) fn is_paused(&self) -> bool {
+        let now = self.clock.moment();
+        self.state().resume_at.is_some_and(|at| at > now)
+    }
+
     /// The server says that it is too much: nobody is admitted for a while.
     pub(crate) fn slow_down(&self) {
         let now = self.clock.moment();

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::num::NonZeroU32;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
@@ -10,7 +12,8 @@ use lettre::Message;
 use lettre::address::Envelope;
 use tokio::task::JoinSet;
 
-use super::Mailer;
+use super::overlap::{Lanes, Seat};
+use super::{Mailer, SubmitOptions};
 use crate::error::{Error, ErrorKind};
 use crate::observe::Span;
 use crate::outcome::Submission;
@@ -45,13 +48,17 @@ impl IntoSubmission for (Envelope, Vec<u8>) {
 /// Submissions of a stream of messages, under way; made by [`Mailer::submit_all`].
 ///
 /// They go on while nobody asks for the next outcome, until as many wait to be asked for as there may be connections.
+/// With [`overlap`](Self::overlap) it is more of them.
 #[must_use = "nothing is taken from the stream until the batch is polled"]
 pub struct Batch<S> {
     mailer: Mailer,
     /// `None` once it has ended.
     source: Option<Pin<Box<S>>>,
     running: JoinSet<(usize, Result<Submission, Error>)>,
+    /// The most messages that are taken and not reported.
     most: usize,
+    /// `None` without overlap.
+    lanes: Option<Arc<Lanes>>,
     taken: usize,
     progress: BatchProgress,
 }
@@ -75,9 +82,52 @@ where
     S: Stream<Item: IntoSubmission>,
 {
     pub(super) fn new(mailer: Mailer, source: S) -> Self {
-        let most = usize::try_from(mailer.config().max_connections().get()).unwrap_or(usize::MAX);
-        let progress = BatchProgress::default();
-        Self { mailer, source: Some(Box::pin(source)), running: JoinSet::new(), most, taken: 0, progress }
+        let most = connections(&mailer);
+        let (source, running) = (Some(Box::pin(source)), JoinSet::new());
+        Self { mailer, source, running, most, lanes: None, taken: 0, progress: BatchProgress::default() }
+    }
+
+    /// Sets how many messages may be under way on one connection at a time. Default: 1, each is waited for.
+    ///
+    /// More are worth it where the server is far away, as the round trip no longer bounds the rate: by BDAT `messages` fit
+    /// into each round trip, by DATA one does instead of half of one, whatever the number above 1. Sending limits hold all
+    /// the same.
+    ///
+    /// The price is paid when a connection is lost: by BDAT up to `messages` of them, not one, may then end as
+    /// [`Indeterminate`](crate::Disposition::Indeterminate), because they had gone out and their verdicts had not come. By
+    /// DATA it is one at most, as ever. The others are certain: what the server has not taken is sent again over another
+    /// connection, and nothing is sent twice without your knowledge.
+    ///
+    /// A server that does not offer PIPELINING gets one at a time all the same, and so do messages of more than 64 KiB and
+    /// the first one on each connection. A message that is refused leaves the others untouched. The batch takes up to twice
+    /// as many messages from the stream as may be under way, so that there is always one to follow, but not more than the
+    /// sending limits allow in a minute.
+    ///
+    /// ```
+    /// use std::num::NonZeroU32;
+    /// use smtp_oauth::{Mailer, lettre::Message};
+    ///
+    /// async fn send_all(mailer: &Mailer, messages: impl futures_core::Stream<Item = Message>) {
+    ///     let window = NonZeroU32::new(8).expect("it is not zero");
+    ///     let mut batch = mailer.submit_all(messages).overlap(window);
+    ///     while let Some((number, result)) = batch.next().await {
+    ///         if let Err(error) = result {
+    ///             eprintln!("message {number}: {error}");
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn overlap(mut self, messages: NonZeroU32) -> Self {
+        let connections = connections(&self.mailer);
+        let overlaps = messages > NonZeroU32::MIN;
+        let each = usize::try_from(messages.get()).unwrap_or(usize::MAX).saturating_mul(2);
+        // The time of a message begins when it is taken, so none is taken that the limits hold back for minutes.
+        let limit = self.mailer.config().limits().messages_per_minute();
+        let limit = limit.map_or(usize::MAX, |most| usize::try_from(most.get()).unwrap_or(usize::MAX));
+        let most = connections.saturating_mul(each).min(limit.max(connections));
+        self.most = if overlaps { most } else { connections };
+        self.lanes = overlaps.then(|| Arc::new(Lanes::new(connections, messages)));
+        self
     }
 
     /// Waits for the next outcome, in order of completion; `None` after the last one.
@@ -116,17 +166,21 @@ where
         }
     }
 
-    /// Takes messages from the stream until every connection has one.
+    /// Takes messages from the stream until every connection has what it can carry.
     fn fill(&mut self, context: &mut Context<'_>) {
         while self.running.len() < self.most
             && let Some(source) = &mut self.source
         {
             match source.as_mut().poll_next(context) {
                 Poll::Ready(Some(message)) => {
-                    let (envelope, text) = message.into_submission();
+                    let parcel = Arc::new(message.into_submission());
                     let (number, mailer) = (self.taken, self.mailer.clone());
                     self.taken += 1;
-                    let submission = async move { (number, mailer.submit_raw(&envelope, &text).await) };
+                    let seat = self.lanes.clone().map(|lanes| Seat { lanes, parcel: parcel.clone() });
+                    let submission = async move {
+                        let ((envelope, text), options) = (&*parcel, SubmitOptions::default());
+                        (number, mailer.submit_in(envelope, text, &options, seat.as_ref()).await)
+                    };
                     self.running.spawn(Span::current().run(submission));
                 }
                 Poll::Ready(None) => self.source = None,
@@ -134,6 +188,10 @@ where
             }
         }
     }
+}
+
+fn connections(mailer: &Mailer) -> usize {
+    usize::try_from(mailer.config().max_connections().get()).unwrap_or(usize::MAX)
 }
 
 impl BatchProgress {
@@ -168,7 +226,7 @@ where
 
 impl<S> fmt::Debug for Batch<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { mailer, source: _, running, most: _, taken, progress } = self;
+        let Self { mailer, source: _, running, most: _, lanes: _, taken, progress } = self;
         f.debug_struct("Batch")
             .field("mailer", mailer)
             .field("running", &running.len())

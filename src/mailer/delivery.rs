@@ -3,13 +3,14 @@
 use lettre::Address;
 use lettre::address::Envelope;
 
+use super::overlap::Seat;
 use super::{Inner, SubmitOptions};
 use crate::cause::{self, ReplyCause};
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind};
 use crate::observe::submission as observe;
 use crate::outcome::{Disposition, Refusal, Submission};
-use crate::pool::Origin;
+use crate::pool::{Checkout, Origin};
 use crate::smtp::content::Content;
 use crate::smtp::failure::{Cause, Failure};
 use crate::smtp::transaction::{Certainty, Delivery, Order, Undelivered};
@@ -33,6 +34,7 @@ impl Inner {
         envelope: &Envelope,
         message: &[u8],
         options: &SubmitOptions,
+        mut seat: Option<&Seat>,
     ) -> Result<Submission, Error> {
         let deadline = self.deadline();
         let content = Content::new(message);
@@ -48,7 +50,9 @@ impl Inner {
                 policy: options.recipients,
                 dsn: options.dsn.as_ref(),
             };
-            match self.transact(&order, deadline).await {
+            // A part of the recipients is not what others of the batch would write.
+            let seat = seat.take().filter(|_| rest.is_empty());
+            match self.transact(&order, deadline, seat).await {
                 Ok(delivery) => {
                     let again = progress.add(std::mem::take(&mut waiting), delivery);
                     waiting = again.into_iter().chain(rest).collect();
@@ -84,12 +88,17 @@ impl Inner {
     }
 
     /// Carries out one transaction, again if that is safe and allowed.
-    async fn transact(&self, order: &Order<'_>, deadline: Moment) -> Result<Delivery, Error> {
+    async fn transact(
+        &self,
+        order: &Order<'_>,
+        deadline: Moment,
+        mut seat: Option<&Seat>,
+    ) -> Result<Delivery, Error> {
         let recipients = u32::try_from(order.recipients.len()).unwrap_or(u32::MAX);
         let mut failures = 0;
         loop {
             let ticket = self.pool.unless_closed(self.limiter.admit(recipients, deadline)).await??;
-            let outcome = self.attempt(order, deadline).await;
+            let outcome = self.attempt(order, deadline, seat.take()).await;
             let error = match outcome {
                 Ok(delivery) => {
                     drop(ticket);
@@ -129,16 +138,28 @@ impl Inner {
         }
     }
 
-    /// Carries out one transaction on whatever connection works.
-    async fn attempt(&self, order: &Order<'_>, deadline: Moment) -> Result<Delivery, Error> {
+    /// Carries out one transaction on whatever connection works; in its seat first, if it has one.
+    async fn attempt(
+        &self,
+        order: &Order<'_>,
+        deadline: Moment,
+        mut seat: Option<&Seat>,
+    ) -> Result<Delivery, Error> {
         loop {
-            let turn = self.pool.turn(deadline).await?;
-            // After the turn: whoever waited for it while the server said that it is too much must hear of it.
-            self.pool.unless_closed(self.limiter.resume(deadline)).await??;
-            let mut checkout = self.pool.checkout(turn, deadline).await?;
-            let origin = checkout.origin;
-            let result = checkout.connection.submit(order).await;
-            self.pool.park(checkout);
+            let (origin, result) = match seat.take() {
+                // Boxed, because its state is large and would be moved for each message that is sent without it.
+                Some(seat) => match Box::pin(self.overlapped(seat, order, deadline)).await? {
+                    Some(attempted) => attempted,
+                    None => continue,
+                },
+                None => {
+                    let mut checkout = self.connection(deadline).await?;
+                    let result = checkout.connection.submit(order).await;
+                    let origin = checkout.origin;
+                    self.pool.park(checkout);
+                    (origin, result)
+                }
+            };
             let Undelivered { failure, recipients, certainty } = match result {
                 Ok(delivery) => return Ok(delivery),
                 // The server had closed the idle connection before it accepted anything: all that was lost is a
@@ -161,6 +182,14 @@ impl Inner {
                 Certainty::Unknown => error.into_indeterminate(),
             });
         }
+    }
+
+    /// Waits for a connection, and for the server if it has said that it is too much.
+    pub(super) async fn connection(&self, deadline: Moment) -> Result<Checkout, Error> {
+        let turn = self.pool.turn(deadline).await?;
+        // After the turn: whoever waited for it while the server said that it is too much must hear of it.
+        self.pool.unless_closed(self.limiter.resume(deadline)).await??;
+        self.pool.checkout(turn, deadline).await
     }
 }
 
@@ -206,14 +235,17 @@ fn is_too_many(reply: &Reply) -> bool {
 
 /// Tells whether an idle connection turned out to be closed before the server accepted anything.
 fn is_stale(undelivered: &Undelivered) -> bool {
-    let Undelivered { failure: Failure { phase, cause }, recipients, certainty } = undelivered;
-    let closed = match cause {
+    let Undelivered { failure, recipients, certainty } = undelivered;
+    let closed = match &failure.cause {
         Cause::Closed(_) => true,
-        Cause::Refused(reply) => {
-            let finding = cause::classify(*phase, reply);
-            reply.code() == 421 && !finding.is_some_and(|finding| finding.cause.throttles())
-        }
+        Cause::Refused(reply) => reply.code() == 421 && !throttles(failure),
         _ => false,
     };
     closed && recipients.is_empty() && *certainty == Certainty::NotDelivered
+}
+
+/// Tells whether the server says that it is too much.
+pub(super) fn throttles(Failure { phase, cause }: &Failure) -> bool {
+    let Cause::Refused(reply) = cause else { return false };
+    cause::classify(*phase, reply).is_some_and(|finding| finding.cause.throttles())
 }

@@ -4,6 +4,7 @@ mod batch;
 mod delivery;
 mod mailboxes;
 mod observed;
+mod overlap;
 mod settings;
 
 use std::fmt;
@@ -33,6 +34,7 @@ use crate::token::TokenCache;
 pub use batch::{Batch, BatchProgress, IntoSubmission};
 pub use mailboxes::{Mailers, MailersBuilder, MailersStatus};
 
+use overlap::Seat;
 use settings::{Shared, SignIn};
 
 /// Sends messages through one mailbox; cheap to clone, clones share connections and tokens.
@@ -265,7 +267,7 @@ impl Mailer {
     /// # Cancellation
     /// As for [`submit`](Self::submit).
     pub async fn submit_raw(&self, envelope: &Envelope, message: &[u8]) -> Result<Submission, Error> {
-        self.submit_with(envelope, message, &SubmitOptions::default()).await
+        self.submit_in(envelope, message, &SubmitOptions::default(), None).await
     }
 
     /// Submits a message that is already formatted, with options.
@@ -281,10 +283,20 @@ impl Mailer {
         message: &[u8],
         options: &SubmitOptions,
     ) -> Result<Submission, Error> {
+        self.submit_in(envelope, message, options, None).await
+    }
+
+    async fn submit_in(
+        &self,
+        envelope: &Envelope,
+        message: &[u8],
+        options: &SubmitOptions,
+        seat: Option<&Seat>,
+    ) -> Result<Submission, Error> {
         let Endpoint { clock, server, .. } = &self.0.endpoint;
         let observed =
             observe::submission::Submission::begin(clock, server, envelope.to().len(), message.len());
-        let result = observed.run(self.0.deliver(envelope, message, options)).await;
+        let result = observed.run(self.0.deliver(envelope, message, options, seat)).await;
         let result = result.map_err(|error| self.0.explained(error, envelope.from()));
         observed::conclude(observed, &result);
         result
@@ -319,7 +331,8 @@ impl Mailer {
         warnings
     }
 
-    /// Submits every message of a stream, as many at a time as there may be connections.
+    /// Submits every message of a stream, as many at a time as there may be connections; [`Batch::overlap`] lets more be
+    /// under way.
     ///
     /// Yields what became of each as soon as that is known, with its number in the stream, from 0. Takes the next message
     /// from the stream only when one is done, so memory holds no more than those under way. One that fails does not stop

@@ -15,17 +15,15 @@ const POOL: &str = "smtp_oauth::pool";
 const CONNECTION: &str = "smtp_oauth::connection";
 
 /// The wait for the right to use a connection.
-pub(crate) struct Turn<'a> {
+#[derive(Debug)]
+pub(crate) struct Turn {
     span: Span,
-    clock: &'a Clock,
-    server: &'a Server,
     stopwatch: Stopwatch,
 }
 
-impl<'a> Turn<'a> {
-    pub(crate) fn begin(clock: &'a Clock, server: &'a Server) -> Self {
-        let span = span!(DEBUG, POOL, "turn");
-        Self { span, clock, server, stopwatch: Stopwatch::start(clock) }
+impl Turn {
+    pub(crate) fn begin(clock: &Clock) -> Self {
+        Self { span: span!(DEBUG, POOL, "turn"), stopwatch: Stopwatch::start(clock) }
     }
 
     pub(crate) fn run<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
@@ -35,11 +33,13 @@ impl<'a> Turn<'a> {
     /// The wait is over; one that fails counts as well.
     pub(crate) fn end<T, E>(
         self,
+        server: &Server,
+        clock: &Clock,
         result: Result<T, E>,
         name: impl FnOnce(&E) -> &'static str,
     ) -> Result<T, E> {
         #[cfg(feature = "metrics")]
-        self.server.histogram(metric::QUEUE_WAIT, &[]).record(self.stopwatch.seconds(self.clock));
+        server.histogram(metric::QUEUE_WAIT, &[]).record(self.stopwatch.seconds(clock));
         self.span.note(result, name)
     }
 }
@@ -101,14 +101,46 @@ pub(crate) fn auth(mechanism: &'static str, username: &str) -> Span {
 }
 
 /// One message over one connection.
-pub(crate) fn transaction(recipients: usize, octets: u64) -> Span {
-    span!(
-        DEBUG,
-        CONNECTION,
-        "transaction",
-        smtp_oauth.message.size = octets,
-        smtp_oauth.recipients.count = recipients,
-    )
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    span: Span,
+    stopwatch: Stopwatch,
+}
+
+impl Transaction {
+    pub(crate) fn begin(clock: &Clock, recipients: usize, octets: u64) -> Self {
+        let span = span!(
+            DEBUG,
+            CONNECTION,
+            "transaction",
+            smtp_oauth.message.size = octets,
+            smtp_oauth.recipients.count = recipients,
+        );
+        Self { span, stopwatch: Stopwatch::start(clock) }
+    }
+
+    pub(crate) fn run<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        self.span.run(work)
+    }
+
+    /// It failed with those before it on the connection.
+    pub(crate) fn fail(&self, error: &'static str) {
+        self.span.fail(error);
+    }
+
+    /// It is over; only the metrics measure it, and only one that came to its good end.
+    pub(crate) fn end<T, E>(
+        self,
+        server: &Server,
+        clock: &Clock,
+        result: Result<T, E>,
+        name: impl FnOnce(&E) -> &'static str,
+    ) -> Result<T, E> {
+        if result.is_ok() {
+            measured(server, "transaction", clock, self.stopwatch);
+        }
+        self.span.note(result, name)
+    }
 }
 
 /// Saying good-bye.

@@ -74,6 +74,13 @@ impl Span {
         work
     }
 
+    /// Does `work` in the span.
+    pub(crate) fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
+        #[cfg(feature = "tracing")]
+        let _entered = self.0.enter();
+        work()
+    }
+
     /// Marks the span if what ran in it failed.
     // Not one with `run`: a future that holds another as an argument and then awaits it is twice as large, at each level.
     pub(crate) fn note<T, E>(

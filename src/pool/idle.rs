@@ -127,17 +127,22 @@ impl Pool {
 
     /// Says why a connection must not be used any more.
     pub(super) fn overstay(&self, parked: &Parked, now: Moment) -> Option<Close> {
-        let reuse = self.0.endpoint.config.reuse();
-        if now.since(parked.since) >= reuse.idle() {
+        if now.since(parked.since) >= self.0.endpoint.config.reuse().idle() {
             return Some(Close::Idle);
         }
         if parked.reserved && now.since(parked.since) >= RESERVED {
             return Some(Close::Replaced);
         }
-        if now.since(parked.opened) >= reuse.age() {
+        self.worn(parked.opened, parked.messages, now)
+    }
+
+    /// Says why a connection has served long enough, idle or not.
+    pub(super) fn worn(&self, opened: Moment, messages: u32, now: Moment) -> Option<Close> {
+        let reuse = self.0.endpoint.config.reuse();
+        if now.since(opened) >= reuse.age() {
             return Some(Close::Age);
         }
-        reuse.messages().is_some_and(|most| parked.messages >= most.get()).then_some(Close::Messages)
+        reuse.messages().is_some_and(|most| messages >= most.get()).then_some(Close::Messages)
     }
 
     pub(super) fn idle(&self) -> MutexGuard<'_, Idle> {

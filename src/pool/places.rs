@@ -171,6 +171,11 @@ impl Places {
         if is_short { Release::Reserve } else { Release::Idle }
     }
 
+    /// Tells whether somebody waits for a place that is not about to come free.
+    pub(super) fn are_short(&self) -> bool {
+        self.state().is_short()
+    }
+
     /// The pool has no idle connection any more.
     pub(super) fn forget_idle(&self, pool: PoolNumber) {
         self.state().idle.remove(&pool);
@@ -256,13 +261,13 @@ impl Pool {
         }
         places.make_room();
         let _waiting = Waiting::count(&self.0.placeless);
-        let turn = Turn::begin(&endpoint.clock, &endpoint.server);
+        let turn = Turn::begin(&endpoint.clock);
         let granted = turn.run(self.unless_closed(endpoint.clock.until(deadline, queued.granted()))).await;
         let granted = granted.and_then(|granted| match granted {
             Ok(grant) if endpoint.clock.moment() < deadline => Ok(grant),
             Ok(_) | Err(_) => Err(self.overdue(Phase::Preparation)),
         });
-        turn.end(granted, |error| error.kind().name())
+        turn.end(&endpoint.server, &endpoint.clock, granted, |error| error.kind().name())
     }
 
     /// Makes an idle connection ready for a message; gives its place back if the server has closed it.

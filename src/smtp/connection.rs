@@ -176,7 +176,7 @@ impl Connection {
     }
 
     /// Returns when a phase that may take `limit` must be over.
-    fn until(&self, limit: Duration) -> Moment {
+    pub(super) fn until(&self, limit: Duration) -> Moment {
         self.endpoint.clock.moment().after(limit).min(self.deadline)
     }
 
@@ -302,14 +302,13 @@ impl Connection {
         Ok(reply)
     }
 
-    /// Writes `bytes`, giving up when none are taken for `stall` at a time.
+    /// Writes `rest`, giving up when none of it is taken for `stall` at a time; what was not taken is left in it.
     pub(super) async fn write_slowly(
         &mut self,
         phase: Phase,
-        bytes: &[u8],
+        rest: &mut &[u8],
         stall: Duration,
     ) -> Result<(), Failure> {
-        let mut rest = bytes;
         while !rest.is_empty() {
             let written = self
                 .endpoint
@@ -317,7 +316,7 @@ impl Connection {
                 .await?
                 .and_then(|count| if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) })
                 .map_err(|error| Failure::new(phase, Cause::Closed(Some(error))))?;
-            rest = rest.get(written..).unwrap_or_default();
+            *rest = rest.get(written..).unwrap_or_default();
         }
         Ok(())
     }

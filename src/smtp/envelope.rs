@@ -42,6 +42,11 @@ impl EnvelopeReplies {
         !self.is_closing() && self.has_recipient() && (all || policy == RecipientPolicy::AcceptSome)
     }
 
+    /// Tells whether DATA was answered with the leave to send the message.
+    pub(super) fn has_leave(&self) -> bool {
+        self.data.as_ref().is_some_and(|data| data.code() == 354)
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         [Some(&self.mail), self.data.as_ref()]
             .into_iter()
@@ -102,17 +107,24 @@ impl Connection {
         }
         self.owe(recipients + if asks_first { 1 } else { 2 });
         self.send(Phase::Mail, &group, timeouts.envelope()).await?;
-        let mut replies = self.envelope_replies(recipients, timeouts.envelope()).await?;
-        if !asks_first {
-            match self.read(Phase::Data, timeouts.data()).await {
-                Ok(data) => replies.data = Some(data),
-                Err(failure) => {
-                    let EnvelopeReplies { mail, recipients: answered, data: _ } = replies;
-                    return Err(Undelivered::cut_short(failure, &mail, answered, recipients));
-                }
-            }
+        match asks_first {
+            true => self.envelope_replies(recipients, timeouts.envelope()).await,
+            false => self.envelope_and_data_replies(recipients).await,
         }
-        Ok(replies)
+    }
+
+    /// Reads the replies to a group that ends with DATA.
+    pub(super) async fn envelope_and_data_replies(
+        &mut self,
+        asked: usize,
+    ) -> Result<EnvelopeReplies, Undelivered> {
+        let limit = self.endpoint.config.timeouts().envelope();
+        let replies = self.envelope_replies(asked, limit).await?;
+        let limit = self.endpoint.config.timeouts().data();
+        match self.read(Phase::Data, limit).await {
+            Ok(data) => Ok(EnvelopeReplies { data: Some(data), ..replies }),
+            Err(failure) => Err(Undelivered::cut_short(failure, &replies.mail, replies.recipients, asked)),
+        }
     }
 
     /// Reads the replies to MAIL and to every RCPT of a group.

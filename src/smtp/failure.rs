@@ -67,6 +67,17 @@ impl Cause {
             Self::Unsendable(_) => "unsendable",
         }
     }
+
+    /// Returns what it means for the other messages on the connection, whose replies will not come.
+    pub(crate) fn of_connection(&self) -> Self {
+        match self {
+            Self::Timeout(limit) => Self::Timeout(*limit),
+            Self::Overdue(total) => Self::Overdue(*total),
+            Self::Protocol(fault) => Self::Protocol(*fault),
+            Self::Closed(error) => Self::Closed(error.as_ref().map(|error| error.kind().into())),
+            _ => Self::Closed(None),
+        }
+    }
 }
 
 impl Failure {

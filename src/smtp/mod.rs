@@ -12,6 +12,7 @@ mod dsn;
 mod envelope;
 pub(crate) mod facts;
 pub(crate) mod failure;
+pub(crate) mod overlap;
 mod phase;
 mod probe;
 pub(crate) mod reply;

@@ -14,11 +14,10 @@ use super::failure::{Cause, Failure, ReplyFault};
 use super::phase::Phase;
 use super::reply::Reply;
 use crate::config::Chunking;
-use crate::observe::Stopwatch;
-use crate::observe::connection::{self as observe, phase};
+use crate::observe::connection::{Transaction, phase};
 
 /// A message of more octets is sent only after the server has accepted somebody: a refusal then costs no upload.
-const LARGEST_UNASKED: u64 = 64 * 1024;
+pub(super) const LARGEST_UNASKED: u64 = 64 * 1024;
 
 /// Commands and message that fit into one TLS record (RFC 8446 §5.1) are joined and written at once.
 const ONE_RECORD: usize = 16 * 1024;
@@ -85,7 +84,7 @@ impl From<Failure> for Undelivered {
 }
 
 impl Undelivered {
-    fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         self.failure.name()
     }
 
@@ -120,7 +119,7 @@ impl Undelivered {
         undelivered.with_recipients(recipients)
     }
 
-    fn unknown(failure: Failure) -> Self {
+    pub(super) fn unknown(failure: Failure) -> Self {
         Self { certainty: Certainty::Unknown, ..Self::from(failure) }
     }
 
@@ -136,12 +135,15 @@ impl Connection {
     /// # Cancellation
     /// A dropped future leaves the connection unclean; whether the message arrived is then unknown.
     pub(crate) async fn submit(&mut self, order: &Order<'_>) -> Result<Delivery, Undelivered> {
-        let stopwatch = Stopwatch::start(&self.endpoint.clock);
-        let span = observe::transaction(order.recipients.len(), order.content.wire_size());
-        let delivery = span.note(span.run(self.transact(order)).await, Undelivered::name)?;
+        let transaction = self.observed(order);
+        let result = transaction.run(self.transact(order)).await;
         let Endpoint { clock, server, .. } = &self.endpoint;
-        observe::measured(server, "transaction", clock, stopwatch);
-        Ok(delivery)
+        transaction.end(server, clock, result, Undelivered::name)
+    }
+
+    /// Begins to measure a transaction.
+    pub(crate) fn observed(&self, order: &Order<'_>) -> Transaction {
+        Transaction::begin(&self.endpoint.clock, order.recipients.len(), order.content.wire_size())
     }
 
     async fn transact(&mut self, order: &Order<'_>) -> Result<Delivery, Undelivered> {
@@ -160,7 +162,7 @@ impl Connection {
         {
             return self.single_flight(commands, content).await;
         }
-        let replies = match self.capabilities.pipelining {
+        let mut replies = match self.capabilities.pipelining {
             true => {
                 let envelope = self.envelope_in_one_flight(commands, chunks || asks_first);
                 let span = phase(Phase::Mail.name());
@@ -174,27 +176,22 @@ impl Connection {
         if chunks {
             return self.chunk(content, replies.recipients).await;
         }
-        let data = match replies.data {
-            Some(data) => data,
-            None => {
-                let limit = self.endpoint.config.timeouts().data();
-                match self.command(Phase::Data, b"DATA\r\n", limit).await {
-                    Ok(data) => data,
-                    Err(failure) => {
-                        return Err(Undelivered::from(failure).after_recipients(replies.recipients));
-                    }
-                }
+        if replies.data.is_none() {
+            let limit = self.endpoint.config.timeouts().data();
+            match self.command(Phase::Data, b"DATA\r\n", limit).await {
+                Ok(data) => replies.data = Some(data),
+                Err(failure) => return Err(Undelivered::from(failure).after_recipients(replies.recipients)),
             }
-        };
-        if data.code() != 354 {
-            return Err(self.abandon(EnvelopeReplies { data: Some(data), ..replies }).await);
         }
-        let verdict = self.message(content).await;
+        if !replies.has_leave() {
+            return Err(self.abandon(replies).await);
+        }
+        let verdict = self.message(content, &[]).await;
         self.conclude(replies.recipients, verdict)
     }
 
     /// Tells whether messages go out by BDAT on this connection.
-    fn sends_chunks(&self) -> bool {
+    pub(super) fn sends_chunks(&self) -> bool {
         self.capabilities.chunking
             && self.endpoint.config.chunking() == Chunking::Auto
             && !self.endpoint.avoids_chunks()
@@ -208,7 +205,7 @@ impl Connection {
     ) -> Result<Delivery, Undelivered> {
         let timeouts = *self.endpoint.config.timeouts();
         let Commands { mut group, recipients } = commands;
-        group.extend_from_slice(format!("BDAT {} LAST\r\n", content.wire_size()).as_bytes());
+        group.extend_from_slice(chunk_head(content).as_bytes());
         self.owe(recipients + 2);
         let verbatim = content.verbatim();
         let separate = verbatim.filter(|body| group.len() + body.len() > ONE_RECORD);
@@ -224,7 +221,20 @@ impl Connection {
         }
         // From here on the server may have the whole message, until a reply says that it has no use for it.
         self.flush_and_listen(Phase::FinalReply, timeouts.body_progress()).await?;
-        let replies = match self.envelope_replies(recipients, timeouts.envelope()).await {
+        let (replies, verdict) = self.flight_replies(recipients).await?;
+        if !replies.has_recipient() {
+            return Err(self.nobody(replies, verdict.is_ok()).await);
+        }
+        self.conclude_chunk(replies.recipients, verdict.map_err(Undelivered::unknown))
+    }
+
+    /// Reads the replies to an envelope and to the message that was sent along with it.
+    pub(super) async fn flight_replies(
+        &mut self,
+        asked: usize,
+    ) -> Result<(EnvelopeReplies, Result<Reply, Failure>), Undelivered> {
+        let limit = self.endpoint.config.timeouts().envelope();
+        let replies = match self.envelope_replies(asked, limit).await {
             Ok(replies) => replies,
             // A refusal of everybody is certain, whatever happened to the connection then.
             Err(undelivered) if matches!(undelivered.failure.cause, Cause::Refused(_)) => {
@@ -232,16 +242,18 @@ impl Connection {
             }
             Err(undelivered) => return Err(Undelivered { certainty: Certainty::Unknown, ..undelivered }),
         };
-        let verdict = self.read(Phase::FinalReply, timeouts.final_reply()).await;
-        if !replies.has_recipient() {
-            // Whatever was said about the message, or not: it has nowhere to go.
-            self.in_transaction = match verdict {
-                Ok(_) => replies.mail.is_positive() && !self.reset().await,
-                Err(_) => true,
-            };
-            return Err(replies.refusal());
-        }
-        self.conclude_chunk(replies.recipients, verdict.map_err(Undelivered::unknown))
+        let limit = self.endpoint.config.timeouts().final_reply();
+        let verdict = self.read(Phase::FinalReply, limit).await;
+        Ok((replies, verdict))
+    }
+
+    /// Everybody was refused. Whatever was said about the message, or not: it has nowhere to go.
+    pub(super) async fn nobody(&mut self, replies: EnvelopeReplies, is_answered: bool) -> Undelivered {
+        self.in_transaction = match is_answered {
+            true => replies.mail.is_positive() && !self.reset().await,
+            false => true,
+        };
+        replies.refusal()
     }
 
     /// The message by BDAT, once the server has accepted somebody.
@@ -255,7 +267,7 @@ impl Connection {
     }
 
     async fn chunk_verdict(&mut self, content: &Content<'_>) -> Result<Reply, Undelivered> {
-        let head = format!("BDAT {} LAST\r\n", content.wire_size());
+        let head = chunk_head(content);
         self.owe(1);
         let stall = self.endpoint.config.timeouts().body_progress();
         match content.verbatim() {
@@ -263,18 +275,18 @@ impl Connection {
                 let writing = async {
                     self.hear_unasked(Phase::Body).await?;
                     self.write_or_last_words(Phase::Body, head.as_bytes(), stall).await?;
-                    self.write_or_last_words(Phase::Body, body, stall).await
+                    self.write_or_last_words(Phase::Body, body, stall).await.map(drop)
                 };
                 let span = phase(Phase::Body.name());
                 span.note(span.run(writing).await, Undelivered::name)?;
             }
-            None => self.write_pieces(content.plain(), head.as_bytes()).await?,
+            None => self.write_pieces(content.plain(), head.as_bytes(), &[]).await?,
         }
         self.final_reply().await
     }
 
     /// A server that offers CHUNKING and does not know BDAT has not read the message as one.
-    fn conclude_chunk(
+    pub(super) fn conclude_chunk(
         &mut self,
         recipients: Vec<Reply>,
         verdict: Result<Reply, Undelivered>,
@@ -293,15 +305,22 @@ impl Connection {
         self.owed = self.owed.saturating_add(u32::try_from(replies).unwrap_or(u32::MAX));
     }
 
-    /// Sends the message after a `354` and returns the verdict.
-    async fn message(&mut self, content: &Content<'_>) -> Result<Reply, Undelivered> {
+    /// Sends the message after a `354`, with `tail` behind it, and returns the verdict.
+    pub(super) async fn message(&mut self, content: &Content<'_>, tail: &[u8]) -> Result<Reply, Undelivered> {
         self.owe(1);
-        self.write_pieces(content.dotted(), &[]).await?;
+        self.write_pieces(content.dotted(), &[], tail).await?;
         self.final_reply().await
     }
 
-    /// Writes a message behind `head` in pieces of bounded size.
-    async fn write_pieces(&mut self, mut encoder: Encoder<'_>, head: &[u8]) -> Result<(), Undelivered> {
+    /// Writes a message between `head` and `tail` in pieces of bounded size.
+    ///
+    /// The tail is of the next message: that it cannot be written is no failure of this one.
+    async fn write_pieces(
+        &mut self,
+        mut encoder: Encoder<'_>,
+        head: &[u8],
+        tail: &[u8],
+    ) -> Result<(), Undelivered> {
         let stall = self.endpoint.config.timeouts().body_progress();
         let writing = async {
             let mut piece = Vec::with_capacity(head.len() + encoder.room_for(PIECE));
@@ -309,10 +328,12 @@ impl Connection {
             loop {
                 let more = encoder.fill(&mut piece, PIECE);
                 self.hear_unasked(Phase::Body).await?;
-                self.write_or_last_words(Phase::Body, &piece, stall).await?;
                 if !more {
-                    return Ok(());
+                    let end = piece.len();
+                    piece.extend_from_slice(tail);
+                    return self.write_up_to(Phase::Body, &piece, end, stall).await.map(drop);
                 }
+                self.write_or_last_words(Phase::Body, &piece, stall).await?;
                 piece.clear();
             }
         };
@@ -331,7 +352,7 @@ impl Connection {
         span.note(span.run(waiting).await, Undelivered::name)
     }
 
-    fn conclude(
+    pub(super) fn conclude(
         &mut self,
         recipients: Vec<Reply>,
         verdict: Result<Reply, Undelivered>,
@@ -358,7 +379,7 @@ impl Connection {
     }
 
     /// Brings the connection back to where MAIL may follow, and says what was refused.
-    async fn abandon(&mut self, replies: EnvelopeReplies) -> Undelivered {
+    pub(super) async fn abandon(&mut self, replies: EnvelopeReplies) -> Undelivered {
         let restored = match replies.data.as_ref().map(Reply::code) {
             _ if self.closing => false,
             // RFC 2920 §3.1: a server may say 354 although it has no recipient; it then gets an empty message.
@@ -412,13 +433,27 @@ impl Connection {
     }
 
     /// Writes, and on failure looks for the refusal that a server may send before it closes.
-    async fn write_or_last_words(
+    fn write_or_last_words(
         &mut self,
         phase: Phase,
         bytes: &[u8],
         stall: Duration,
-    ) -> Result<(), Undelivered> {
-        let Err(failure) = self.write_slowly(phase, bytes, stall).await else { return Ok(()) };
+    ) -> impl Future<Output = Result<usize, Undelivered>> {
+        self.write_up_to(phase, bytes, bytes.len(), stall)
+    }
+
+    /// The same, but a failure behind `end` is none; returns how many octets were taken.
+    pub(super) async fn write_up_to(
+        &mut self,
+        phase: Phase,
+        bytes: &[u8],
+        end: usize,
+        stall: Duration,
+    ) -> Result<usize, Undelivered> {
+        let mut rest = bytes;
+        let written = self.write_slowly(phase, &mut rest, stall).await;
+        let taken = bytes.len() - rest.len();
+        let Some(failure) = written.err().filter(|_| taken < end) else { return Ok(taken) };
         if matches!(failure.cause, Cause::Closed(_) | Cause::Timeout(_) | Cause::Overdue(_))
             && let Some(reply) = self.last_words(phase).await
             && !reply.is_positive()
@@ -429,10 +464,19 @@ impl Connection {
     }
 
     /// Sends off what ends with the message; a connection that broke is still read to its end.
-    async fn flush_and_listen(&mut self, phase: Phase, stall: Duration) -> Result<(), Undelivered> {
+    pub(super) async fn flush_and_listen(
+        &mut self,
+        phase: Phase,
+        stall: Duration,
+    ) -> Result<(), Undelivered> {
         match self.flush(phase, stall).await {
             Err(Failure { cause: Cause::Closed(_), .. }) | Ok(()) => Ok(()),
             Err(failure) => Err(Undelivered::unknown(failure)),
         }
     }
+}
+
+/// The command before a message that goes in one chunk (RFC 3030 §2).
+pub(super) fn chunk_head(content: &Content<'_>) -> String {
+    format!("BDAT {} LAST\r\n", content.wire_size())
 }

@@ -21,9 +21,12 @@ mod delivery;
 mod harness;
 mod introspection;
 mod maildir;
+mod overlap;
 mod recipients;
 mod refusals;
 mod servers;
+#[path = "../support/stream.rs"]
+mod stream;
 
 pub(crate) use introspection::Tokens;
 pub(crate) use maildir::Maildir;

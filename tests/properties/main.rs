@@ -238,6 +238,17 @@ proptest! {
     }
 
     #[test]
+    fn no_server_makes_a_client_lie_about_messages_that_overlap(
+        variant in any::<u8>(),
+        // The greeting and the sign-in are left alone more often than not.
+        start in prop_oneof![9 => Just(vec![Vec::new(); 3]), 1 => Just(Vec::new())],
+        steps in prop::collection::vec(step(), 0..60),
+    ) {
+        let steps = Shown([start, steps].concat().join(&0xFF));
+        session::check_overlap(&[vec![variant], steps.0].concat());
+    }
+
+    #[test]
     fn any_message_to_any_address_arrives_as_it_is_or_not_at_all(
         variant in any::<u8>(),
         names in prop::collection::vec(text(), 5),
@@ -308,8 +319,9 @@ type Kept = (&'static str, fn(&[u8]));
 
 #[test]
 fn every_input_that_is_kept_still_holds() {
-    let properties: [Kept; 6] = [
+    let properties: [Kept; 7] = [
         ("session", session::check),
+        ("overlap", session::check_overlap),
         ("message", message::check),
         ("token_endpoint", token_endpoint::check),
         ("callback", |input| callback::check(&String::from_utf8_lossy(input))),

@@ -4,9 +4,14 @@
 //! (see [`Step::parse`]), on as many connections as the client opens for two messages.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::error::Error as _;
+use std::num::NonZeroU32;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
+
+use futures_core::Stream;
 
 use smtp_oauth::lettre::address::Envelope;
 use smtp_oauth::testing::ManualClock;
@@ -119,6 +124,8 @@ impl Stage {
                 .port(self.listener.local_addr().unwrap().port())
                 .tls(tls)
                 .username(USERNAME)
+                // The server talks to one client at a time.
+                .max_connections(NonZeroU32::MIN)
                 .chunking(if variant.chunking { Chunking::Auto } else { Chunking::Off })
                 .extra_roots(self.certificate.root_pem.clone())
                 .without_platform_roots();
@@ -193,6 +200,50 @@ pub fn check(input: &[u8]) {
             tells_no_secret(error, variant.secret());
         }
         is_true(variant, &crlf(message), result, &server);
+    }
+}
+
+/// Messages for a batch.
+struct Messages(VecDeque<(Envelope, Vec<u8>)>);
+
+impl Stream for Messages {
+    type Item = (Envelope, Vec<u8>);
+
+    fn poll_next(mut self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(self.0.pop_front())
+    }
+}
+
+/// Checks one input with messages that overlap.
+pub fn check_overlap(input: &[u8]) {
+    let Some((first, rest)) = input.split_first() else { return };
+    let variant = Variant { pipelining: true, all_or_nothing: false, ..Variant::of(*first) };
+    let steps: Vec<_> = rest.split(|octet| *octet == 0xFF).map(Step::parse).collect();
+    let recipients = ["one@example.com", "two@example.com", "three@example.com"];
+    let recipients = recipients[..variant.recipients].iter().map(|to| to.parse().unwrap());
+    let envelope = Envelope::new(Some(USERNAME.parse().unwrap()), recipients.collect()).unwrap();
+    let messages: Vec<_> = (0..6).map(|number| format!("Subject: {number}\n\n.dot\n").into_bytes()).collect();
+    let (results, server) = play(variant, steps, async |mailer, _clock| {
+        let source = messages.iter().map(|message| (envelope.clone(), message.clone())).collect();
+        let mut batch = mailer.submit_all(Messages(source)).overlap(NonZeroU32::new(3).unwrap());
+        let mut results = BTreeMap::new();
+        while let Some((number, result)) = batch.next().await {
+            results.insert(number, result);
+        }
+        results
+    });
+    assert_eq!(results.len(), messages.len());
+    for (number, result) in &results {
+        if let Err(error) = result {
+            tells_no_secret(error, variant.secret());
+        }
+        let whole = crlf(&messages[*number]);
+        let came = server.received.iter().any(|received| received.octets == whole);
+        match result {
+            // Lost with another message's replies, of which the server knows nothing.
+            Err(error) if error.disposition() == Disposition::Indeterminate && came => {}
+            _ => is_true(variant, &whole, result, &server),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod closed_port;
 pub mod proxy;
 pub mod settle;
+pub mod stream;
 
 use std::time::{Duration, UNIX_EPOCH};
 

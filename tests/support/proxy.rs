@@ -50,7 +50,7 @@ pub struct Seen {
 pub struct Proxy {
     port: u16,
     seen: Arc<Mutex<Seen>>,
-    stalled: watch::Receiver<bool>,
+    flow: watch::Receiver<Flow>,
     task: JoinHandle<()>,
 }
 
@@ -69,9 +69,9 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::<Mutex<Seen>>::default();
-        let (stall, stalled) = watch::channel(false);
+        let (stall, flow) = watch::channel(Flow::Passes);
         let task = tokio::spawn(accept(listener, server, cut, piece, seen.clone(), stall));
-        Self { port, seen, stalled, task }
+        Self { port, seen, flow, task }
     }
 
     pub fn port(&self) -> u16 {
@@ -80,7 +80,16 @@ impl Proxy {
 
     /// Waits until nothing passes any more; for ever if that does not come.
     pub async fn stalled(&self) {
-        if self.stalled.clone().wait_for(|stalled| *stalled).await.is_err() {
+        self.flow(|flow| flow != Flow::Passes).await;
+    }
+
+    /// Waits until the client has closed the connection over which nothing passes any more.
+    pub async fn given_up(&self) {
+        self.flow(|flow| flow == Flow::GivenUp).await;
+    }
+
+    async fn flow(&self, wanted: impl Fn(Flow) -> bool) {
+        if self.flow.clone().wait_for(|flow| wanted(*flow)).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -102,7 +111,7 @@ async fn accept(
     mut cut: Option<Cut>,
     piece: usize,
     seen: Arc<Mutex<Seen>>,
-    stall: watch::Sender<bool>,
+    stall: watch::Sender<Flow>,
 ) {
     let mut connections = tokio::task::JoinSet::new();
     let mut first = true;
@@ -121,7 +130,7 @@ async fn carry(
     cut: Option<Cut>,
     piece: usize,
     seen: Option<Arc<Mutex<Seen>>>,
-    stall: watch::Sender<bool>,
+    stall: watch::Sender<Flow>,
 ) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
@@ -138,10 +147,19 @@ async fn carry(
         }
     };
     if cut_here == End::Cut && cut.is_some_and(|cut| cut.how == How::Stall) {
-        stall.send_replace(true);
+        stall.send_replace(Flow::Stalled);
         let mut rest = [0; 4096];
         while from_client.read(&mut rest).await.is_ok_and(|count| count > 0) {}
+        stall.send_replace(Flow::GivenUp);
     }
+}
+
+/// Whether octets pass over the connection that is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    Passes,
+    Stalled,
+    GivenUp,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

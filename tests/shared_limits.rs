@@ -12,6 +12,7 @@ use smtp_oauth::{
     ReserveFuture, RetryPolicy, SendingLimits, SharedLimits, SharedLimitsError, Submission, Timeouts,
     WhenReached,
 };
+use support::settle::settle;
 use support::{ACCOUNT, HOUR, envelope, issuing, settings};
 use tokio::sync::watch;
 
@@ -145,11 +146,11 @@ async fn a_message_waits_as_long_as_the_fleet_says_and_asks_again() {
     let waiting = in_background(&mailer);
     fleet.wait_for(1).await;
     manual.advance(MINUTE - SECOND);
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    settle().await;
     assert_eq!((fleet.asked().len(), server.message_count()), (1, 0));
     manual.advance(SECOND);
     fleet.wait_for(2).await;
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    settle().await;
     assert_eq!((fleet.asked().len(), server.message_count()), (2, 0));
     manual.advance(SECOND);
     waiting.await.unwrap().unwrap();

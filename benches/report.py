@@ -134,6 +134,19 @@ def warm(figures):
     return text
 
 
+def one_core():
+    found = load("one_core")
+    if not found:
+        return []
+    clients = ["canned", "chunking", "data", "lettre-no-delay"]
+    rows = [[people(row["recipients"]), *(number(row[client]) for client in clients),
+             number(row["chunking"] / row["lettre-no-delay"]), number(row["chunking"] / row["canned"])] for row in found]
+    return ["### One core", "",
+            "Above, most of a message without delay is the time that it takes to wake the core on which the other side sleeps, once for each",
+            "round trip. Here client and server are processes that share one core, so that only what both do counts; 2 KiB, messages a second.", "",
+            table(["", "limit", "CHUNKING", "DATA", "NODELAY", "÷ NODELAY", "÷ limit"], rows)]
+
+
 def first(figures):
     rows = []
     for (delay, _, _), cells in groups(figures, "first").items():
@@ -243,7 +256,7 @@ def main():
     if not figures:
         text += ["", "Times are missing here: they were not measured yet on a machine that had nothing else to do. The counts below do not depend on",
                  "its load."]
-    sections = [warm(figures), first(figures), pool(figures), overlap(), cpu(figures)] if figures else []
+    sections = [warm(figures), one_core(), first(figures), pool(figures), overlap(), cpu(figures)] if figures else []
     for section in [*sections, counts(), micro(), memory(), others()]:
         text += ["", *section] if section else []
     text += ["", "## What was not measured", "",

@@ -26,6 +26,7 @@ if [ -z "$quick" ]; then
     step cargo bench --locked --bench token_cache
     step cargo bench --locked --bench settings
     step ./criterion.py
+    step ./one_core.py
     step ./memory.py
     step ./peers/run.py
     step ./allocations.py

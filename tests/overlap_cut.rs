@@ -29,6 +29,9 @@ const WINDOW: usize = 3;
 const REFUSED: usize = 2;
 const REFUSED_IN_PART: usize = 3;
 
+/// Octets between two places at which a server stops reading.
+const STEP: usize = 400;
+
 /// Sessions under way at once.
 const AT_ONCE: usize = 16;
 
@@ -37,6 +40,8 @@ struct Variant {
     tls: Tls,
     chunking: Chunking,
     refuses: bool,
+    /// All but the first are as large as may be under way at a time, so that the client's kernel does not take a window whole.
+    large: bool,
     retry: RetryPolicy,
 }
 
@@ -46,36 +51,42 @@ struct Outcome {
     seen: Seen,
 }
 
-fn text(number: usize) -> Vec<u8> {
-    format!("Subject: {number}\r\n\r\n.dot\r\n").into_bytes()
+fn text(number: usize, large: bool) -> Vec<u8> {
+    let lines = "0123456789abcdef\r\n".repeat(if large && number > 0 { 1_210 } else { 0 });
+    format!("Subject: {number}\r\n\r\n.dot\r\n{lines}").into_bytes()
 }
 
-fn recipients(number: usize, refuses: bool) -> Vec<String> {
+fn recipients(number: usize, refuses: bool, large: bool) -> Vec<String> {
     let own = format!("reader{number}@example.com");
+    let copies = (0..if large { 200 } else { 0 }).map(|copy| format!("copy{copy}@example.com"));
     match number {
         REFUSED if refuses => vec![GONE.to_owned()],
         REFUSED_IN_PART if refuses => vec![GONE.to_owned(), own],
-        _ => vec![own],
+        _ => std::iter::once(own).chain(copies).collect(),
     }
 }
 
-fn messages(refuses: bool) -> Vec<(Envelope, Vec<u8>)> {
+fn messages(refuses: bool, large: bool) -> Vec<(Envelope, Vec<u8>)> {
     let message = |number| {
-        let recipients = recipients(number, refuses);
+        let recipients = recipients(number, refuses, large);
         let recipients: Vec<_> = recipients.iter().map(String::as_str).collect();
-        (envelope(&recipients), text(number))
+        (envelope(&recipients), text(number, large))
     };
     (0..MESSAGES).map(message).collect()
 }
 
 /// Submits the messages through a proxy that cuts the first connection.
 async fn session(variant: Variant, cut: Option<Cut>) -> Outcome {
-    let Variant { tls, chunking, refuses, retry } = variant;
+    let Variant { tls, chunking, refuses, large, retry } = variant;
     let manual = ManualClock::new();
     let mut builder = FakeExchange::builder().clock(manual.clock()).password(ACCOUNT, PASSWORD);
     builder = if tls == Tls::Implicit { builder.implicit_tls() } else { builder.plaintext() };
     let server = builder.refuse_recipient(GONE, "550 5.1.10 Recipient not found").start().await;
-    let proxy = Proxy::start(server.address(), cut).await;
+    let is_deaf = cut.is_some_and(|cut| cut.how == How::Deaf);
+    let proxy = match is_deaf {
+        true => Proxy::narrow(server.address(), cut).await,
+        false => Proxy::start(server.address(), cut).await,
+    };
     let minute = Duration::from_secs(60);
     let timeouts = Timeouts::new().with_envelope(minute).with_data(minute).with_body_progress(minute);
     let config = settings(&server)
@@ -86,7 +97,7 @@ async fn session(variant: Variant, cut: Option<Cut>) -> Outcome {
         .timeouts(timeouts.with_final_reply(minute))
         .build()
         .unwrap();
-    let stalls = cut.is_some_and(|cut| cut.how == How::Stall);
+    let stalls = cut.is_some_and(|cut| cut.how != How::Close);
     let mailer = Mailer::builder(config)
         .authentication(Authentication::basic(PASSWORD))
         .clock(if stalls { manual.clock() } else { Clock::system() })
@@ -95,7 +106,7 @@ async fn session(variant: Variant, cut: Option<Cut>) -> Outcome {
         .unwrap();
     let results = {
         let window = NonZeroU32::new(u32::try_from(WINDOW).unwrap()).unwrap();
-        let mut batch = mailer.submit_all(Items::new(messages(refuses))).overlap(window);
+        let mut batch = mailer.submit_all(Items::new(messages(refuses, large))).overlap(window);
         let all = async {
             let mut results = BTreeMap::new();
             while let Some((number, result)) = batch.next().await {
@@ -112,9 +123,14 @@ async fn session(variant: Variant, cut: Option<Cut>) -> Outcome {
     };
     assert_eq!(results.len(), MESSAGES);
     drop(mailer);
+    let seen = proxy.seen();
+    if is_deaf {
+        // It does not see the client hang up.
+        drop(proxy);
+    }
     // Only when both have hung up is it certain what the server has made of what it was given.
     server.wait_for_open(0).await;
-    Outcome { results: results.into_values().collect(), server, seen: proxy.seen() }
+    Outcome { results: results.into_values().collect(), server, seen }
 }
 
 /// Lets time pass from when nothing passes any more until the client has given up.
@@ -143,16 +159,16 @@ fn judge(variant: Variant, cut: Cut, outcome: &Outcome) -> usize {
     let stored = server.messages();
     let context = || {
         let stored: Vec<_> =
-            stored.iter().map(|it| (it.connection, it.body.escape_ascii().to_string())).collect();
+            stored.iter().map(|it| (it.connection, it.body[..16].escape_ascii().to_string())).collect();
         format!("{variant:?} {cut:?}: {results:#?}, stored {stored:?}\n{:#?}", server.transcript())
     };
     let mut unknown = Vec::new();
     for (number, result) in results.iter().enumerate() {
-        let count = stored.iter().filter(|message| message.body == text(number)).count();
+        let count = stored.iter().filter(|message| message.body == text(number, variant.large)).count();
         assert!(count <= 1, "{number} is accepted twice: {}", context());
-        let kept = recipients(number, variant.refuses).into_iter().filter(|to| to != GONE);
+        let kept = recipients(number, variant.refuses, variant.large).into_iter().filter(|to| to != GONE);
         let kept: Vec<_> = kept.collect();
-        for message in stored.iter().filter(|message| message.body == text(number)) {
+        for message in stored.iter().filter(|message| message.body == text(number, variant.large)) {
             assert_eq!(message.recipient_addresses(), kept, "{}", context());
         }
         match result {
@@ -194,8 +210,11 @@ fn judge(variant: Variant, cut: Cut, outcome: &Outcome) -> usize {
     unknown.len()
 }
 
+/// What came of how many sessions: by BDAT, messages of unknown fate, connections.
+type Tally = BTreeMap<(bool, usize, usize), usize>;
+
 /// Runs a session for each cut and prints what came of them.
-async fn run(name: &str, cuts: Vec<(Variant, Cut)>) {
+async fn run(name: &str, cuts: Vec<(Variant, Cut)>) -> Tally {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let count = cuts.len();
     let mut sessions = JoinSet::new();
@@ -209,7 +228,7 @@ async fn run(name: &str, cuts: Vec<(Variant, Cut)>) {
             (variant.chunking == Chunking::Auto, unknown, connections)
         });
     }
-    let mut tally = BTreeMap::<_, usize>::new();
+    let mut tally = Tally::new();
     for outcome in sessions.join_all().await {
         *tally.entry(outcome).or_default() += 1;
     }
@@ -217,13 +236,14 @@ async fn run(name: &str, cuts: Vec<(Variant, Cut)>) {
     let reached = |chunks: bool| tally.keys().filter(|it| it.0 == chunks).map(|it| it.1).max();
     assert!(reached(true).is_none_or(|most| most == WINDOW), "the window was never full");
     assert!(reached(false).is_none_or(|most| most == 1), "nothing was ever in doubt");
+    tally
 }
 
 fn variants(tls: Tls, retry: RetryPolicy) -> Vec<Variant> {
     let mut all = Vec::new();
     for chunking in [Chunking::Off, Chunking::Auto] {
         for refuses in [false, true] {
-            all.push(Variant { tls, chunking, refuses, retry });
+            all.push(Variant { tls, chunking, refuses, large: false, retry });
         }
     }
     all
@@ -266,6 +286,27 @@ async fn a_connection_that_closes_after_any_byte_and_failures_that_are_tried_aga
     let mut variants = variants(Tls::LoopbackPlaintext, retry);
     variants.retain(|variant| variant.refuses);
     run("closed, tried again", every_byte(variants, How::Close).await).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stops_reading_in_the_middle_of_a_window() {
+    let mut cuts = Vec::new();
+    for variant in variants(Tls::LoopbackPlaintext, RetryPolicy::never()) {
+        let variant = Variant { large: true, ..variant };
+        let seen = session(variant, None).await.seen;
+        let text = String::from_utf8_lossy(&seen.to_server);
+        let window = text.match_indices("MAIL FROM").nth(1).unwrap().0;
+        cuts.extend((0..20_000).step_by(STEP).map(|octets| {
+            let place = Where::After(window + octets);
+            (variant, Cut { direction: Direction::ToServer, place, how: How::Deaf })
+        }));
+    }
+    let tally = run("deaf", cuts).await;
+    let is_taken_in_part = |(by_bdat, unknown, connections): &(bool, usize, usize)| {
+        *by_bdat && (1..WINDOW).contains(unknown) && *connections > 1
+    };
+    assert!(tally.keys().any(is_taken_in_part), "no window was written in part");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,10 +1,10 @@
 //! A proxy that cuts a connection after a given number of octets, or at a given TLS record.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -20,6 +20,8 @@ pub enum How {
     Close,
     /// Nothing passes any more, in either direction, until the client closes.
     Stall,
+    /// The same, and nothing more is read: what the client writes stays with it. It has given up when it connects again.
+    Deaf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +62,27 @@ impl Proxy {
         Self::open(server, cut, 16 * 1024).await
     }
 
+    /// Takes so little at a time that the client's kernel soon takes no more of what is written.
+    pub async fn narrow(server: SocketAddr, cut: Option<Cut>) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(2 * 1024).unwrap();
+        // Small segments make Linux begin with a small send buffer.
+        #[cfg(unix)]
+        socket2::SockRef::from(&socket).set_tcp_mss(88).unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        Self::serve(socket.listen(16).unwrap(), server, cut, 1024)
+    }
+
     /// Passes a few octets at a time, so that whoever reads is woken for each.
     pub async fn trickle(server: SocketAddr, octets: usize) -> Self {
         Self::open(server, None, octets).await
     }
 
     async fn open(server: SocketAddr, cut: Option<Cut>, piece: usize) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        Self::serve(TcpListener::bind(("127.0.0.1", 0)).await.unwrap(), server, cut, piece)
+    }
+
+    fn serve(listener: TcpListener, server: SocketAddr, cut: Option<Cut>, piece: usize) -> Self {
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::<Mutex<Seen>>::default();
         let (stall, flow) = watch::channel(Flow::Passes);
@@ -117,6 +133,9 @@ async fn accept(
     let mut first = true;
     loop {
         let Ok((client, _)) = listener.accept().await else { return };
+        if *stall.borrow() == Flow::Stalled {
+            stall.send_replace(Flow::GivenUp);
+        }
         let server = TcpStream::connect(server).await.unwrap();
         client.set_nodelay(true).unwrap();
         server.set_nodelay(true).unwrap();
@@ -146,11 +165,19 @@ async fn carry(
             end = &mut down => end,
         }
     };
-    if cut_here == End::Cut && cut.is_some_and(|cut| cut.how == How::Stall) {
-        stall.send_replace(Flow::Stalled);
-        let mut rest = [0; 4096];
-        while from_client.read(&mut rest).await.is_ok_and(|count| count > 0) {}
-        stall.send_replace(Flow::GivenUp);
+    let Some(Cut { how, .. }) = cut.filter(|_| cut_here == End::Cut) else { return };
+    match how {
+        How::Close => {}
+        How::Stall => {
+            stall.send_replace(Flow::Stalled);
+            let mut rest = [0; 4096];
+            while from_client.read(&mut rest).await.is_ok_and(|count| count > 0) {}
+            stall.send_replace(Flow::GivenUp);
+        }
+        How::Deaf => {
+            stall.send_replace(Flow::Stalled);
+            let _ = stall.subscribe().wait_for(|flow| *flow == Flow::GivenUp).await;
+        }
     }
 }
 

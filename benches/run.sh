@@ -25,6 +25,7 @@ step cargo bench --locked --bench overlap -- $quick
 if [ -z "$quick" ]; then
     step cargo bench --locked --bench token_cache
     step cargo bench --locked --bench settings
+    step cargo run --locked --release --example wire -- --bench
     step ./criterion.py
     step ./one_core.py
     step ./memory.py

@@ -250,7 +250,7 @@ def main():
     machine = load("machine") or {}
     text = ["# Performance", "",
             "Made by `benches/report.py` of the figures in `benches/results`; not written by hand.", "",
-            "To repeat everything: `benches/run.sh`, about a quarter of an hour; `benches/run.sh --quick`, about three minutes. The machine",
+            "To repeat everything: `benches/run.sh`, about twenty minutes; `benches/run.sh --quick`, about three minutes. The machine",
             "should have nothing else to do.", ""]
     text += [f"- {name}: {value}" for name, value in machine.items()]
     if not figures:

@@ -161,6 +161,7 @@ impl GuardedStream {
         let mut buffer = ReadBuf::new(&mut self.chunk);
         ready!(pinned(&mut self.transport)?.poll_read(context, &mut buffer))?;
         self.ended = buffer.filled().is_empty();
+        self.incoming.drain(..std::mem::take(&mut self.taken));
         self.incoming.extend_from_slice(buffer.filled());
         Poll::Ready(Ok(()))
     }
@@ -360,6 +361,18 @@ mod tests {
             let read = stream.incoming.len();
             assert!((said.min(MOST_BYTES)..MOST_BYTES + READ).contains(&read), "{read} of {said}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_read_is_forgotten_although_more_has_always_arrived() {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 10);
+        let mut stream = GuardedStream::new(Box::new(ours), ([127, 0, 0, 1], 25).into());
+        theirs.write_all(b"2").await.unwrap();
+        for _ in 0..20_000 {
+            theirs.write_all(b"50 OK\r\n2").await.unwrap();
+            assert_eq!(stream.reply().await.unwrap().code(), 250);
+        }
+        assert!(stream.incoming.len() < READ, "{}", stream.incoming.len());
     }
 
     #[tokio::test]

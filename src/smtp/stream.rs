@@ -107,13 +107,9 @@ impl GuardedStream {
         poll_fn(|context| self.poll_write(context, bytes)).await
     }
 
-    /// Sends what is still buffered.
+    /// Sends what is still buffered, taking in what the server says as [`write`](Self::write) does.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
-        poll_fn(|context| match self.ended {
-            true => Poll::Ready(Ok(())),
-            false => pinned(&mut self.transport)?.poll_flush(context),
-        })
-        .await
+        poll_fn(|context| self.poll_flush(context)).await
     }
 
     fn buffered(&self) -> usize {
@@ -142,15 +138,29 @@ impl GuardedStream {
         if written.is_ready() {
             return written.map(Ok);
         }
-        // A server that answers before it reads on must not be left waiting. Read until nothing is there, or what comes
-        // next wakes nobody.
-        while self.incoming.len() < MOST_BYTES && self.poll_fill(context)?.is_ready() {
-            if self.ended {
-                // It will not say another word, a verdict on the rest least of all.
-                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-            }
+        match self.listen(context)? {
+            // It will not say another word, a verdict on the rest least of all.
+            true => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            false => Poll::Pending,
+        }
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ended
+            || pinned(&mut self.transport)?.poll_flush(context)?.is_ready()
+            || self.listen(context)?
+        {
+            return Poll::Ready(Ok(()));
         }
         Poll::Pending
+    }
+
+    /// Takes in what the server says while nothing more can be written; tells whether it has ended.
+    fn listen(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
+        // A server that answers before it reads on must not be left waiting. Read until nothing is there, or what comes
+        // next wakes nobody.
+        while !self.ended && self.incoming.len() < MOST_BYTES && self.poll_fill(context)?.is_ready() {}
+        Ok(self.ended)
     }
 
     /// Reads once from the transport into `incoming`.
@@ -254,7 +264,9 @@ fn push_printable(to: &mut String, text: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -373,6 +385,28 @@ mod tests {
             assert_eq!(stream.reply().await.unwrap().code(), 250);
         }
         assert!(stream.incoming.len() < READ, "{}", stream.incoming.len());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_answers_before_it_reads_on_is_heard_while_what_is_buffered_is_sent() {
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let ours = tokio::io::BufWriter::with_capacity(1 << 10, ours);
+        let mut stream = GuardedStream::new(Box::new(ours), ([127, 0, 0, 1], 25).into());
+        assert_eq!(stream.write(&b"NOOP\r\n".repeat(100)).await.unwrap(), 600);
+        let serve = async {
+            for _ in 0..100 {
+                theirs.read_exact(&mut [0; 6]).await.unwrap();
+                theirs.write_all(b"250 OK\r\n").await.unwrap();
+            }
+        };
+        let ask = async {
+            stream.flush().await.unwrap();
+            for _ in 0..100 {
+                assert_eq!(stream.reply().await.unwrap().code(), 250);
+            }
+        };
+        let both = async { tokio::join!(ask, serve) };
+        tokio::time::timeout(Duration::from_secs(5), both).await.expect("neither waits for the other");
     }
 
     #[tokio::test]

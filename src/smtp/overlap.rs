@@ -14,12 +14,20 @@ use super::envelope::{Commands, EnvelopeReplies};
 use super::failure::{Cause, Failure, ReplyFault};
 use super::phase::Phase;
 use super::reply::Reply;
+use super::stream::MOST_AHEAD;
 use super::transaction::{
     Certainty, Delivery, LARGEST_UNASKED, Order, RecipientPolicy, Undelivered, chunk_head,
 };
 
 /// The most octets of messages that are unanswered at a time; a larger message follows when nothing is owed.
 pub(crate) const MOST_UNANSWERED: u64 = LARGEST_UNASKED;
+
+/// The most replies that are due at a time where messages follow each other. The server may have to say them all before it
+/// reads on, so they must fit into what is read ahead.
+pub(crate) const MOST_REPLIES: usize = MOST_AHEAD / LONGEST_REPLY_LINE;
+
+/// RFC 5321 §4.5.3.1.5.
+const LONGEST_REPLY_LINE: usize = 512;
 
 /// How messages follow each other on a connection without waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +50,14 @@ pub(crate) struct Sent {
 
 impl Sent {
     /// Counts the replies.
-    fn replies(self) -> usize {
-        self.recipients + 2 + usize::from(self.after_reset)
+    pub(crate) fn replies(self) -> usize {
+        replies(self.recipients, self.after_reset)
     }
+}
+
+/// Counts the replies to a message.
+pub(crate) fn replies(recipients: usize, after_reset: bool) -> usize {
+    recipients + 2 + usize::from(after_reset)
 }
 
 /// Messages that are written together.

@@ -234,8 +234,15 @@ impl Inner {
     ) -> Option<Result<Delivery, Undelivered>> {
         checkout().scope(|| lane.checkout.hand_on());
         lane.checkout.connection.set_deadline(deadline);
+        let is_over = self.endpoint.clock.moment() >= deadline;
+        // A turn that comes with the deadline is none.
+        if is_over && lane.front.is_none() {
+            self.pass_on(lanes, lane);
+            let cause = Cause::Overdue(self.endpoint.config.timeouts().total());
+            return Some(Err(Failure::new(Phase::Preparation, cause).into()));
+        }
         // Whatever else were written would be lost with the message whose time is over.
-        lane.is_spent |= self.endpoint.clock.moment() >= deadline;
+        lane.is_spent |= is_over;
         let connection = &mut lane.checkout.connection;
         // Whatever was said out of turn, the next reply would be taken for another's.
         if lane.front.is_none() && !connection.is_alive().await {

@@ -22,7 +22,7 @@ use crate::observe::connection::{Transaction, Turn, checkout};
 use crate::pool::{Checkout, Origin};
 use crate::smtp::content::Content;
 use crate::smtp::failure::{Cause, Failure};
-use crate::smtp::overlap::{Behind, Flight, Heard, MOST_UNANSWERED, Overlap, Sent};
+use crate::smtp::overlap::{Behind, Flight, Heard, MOST_REPLIES, MOST_UNANSWERED, Overlap, Sent, replies};
 use crate::smtp::transaction::{Certainty, Delivery, Order, Undelivered};
 use crate::smtp::{Phase, RecipientPolicy};
 
@@ -132,6 +132,13 @@ impl Lanes {
     }
 }
 
+impl Waiting {
+    /// Counts the replies to it behind another message.
+    fn replies(&self) -> usize {
+        replies(self.parcel.0.to().len(), true)
+    }
+}
+
 impl Lane {
     fn new(checkout: Checkout) -> Box<Self> {
         Box::new(Self { checkout, front: None, behind: VecDeque::new(), carried: 1, is_spent: false })
@@ -227,8 +234,15 @@ impl Inner {
     ) -> Option<Result<Delivery, Undelivered>> {
         checkout().scope(|| lane.checkout.hand_on());
         lane.checkout.connection.set_deadline(deadline);
+        let is_over = self.endpoint.clock.moment() >= deadline;
+        // A turn that comes with the deadline is none.
+        if is_over && lane.front.is_none() {
+            self.pass_on(lanes, lane);
+            let cause = Cause::Overdue(self.endpoint.config.timeouts().total());
+            return Some(Err(Failure::new(Phase::Preparation, cause).into()));
+        }
         // Whatever else were written would be lost with the message whose time is over.
-        lane.is_spent |= self.endpoint.clock.moment() >= deadline;
+        lane.is_spent |= is_over;
         let connection = &mut lane.checkout.connection;
         // Whatever was said out of turn, the next reply would be taken for another's.
         if lane.front.is_none() && !connection.is_alive().await {
@@ -323,15 +337,22 @@ impl Inner {
     /// Adds messages from the line to a flight behind `own`.
     fn join(&self, lanes: &Lanes, lane: &mut Lane, own: Sent, flight: &mut Flight) -> Vec<Written> {
         let mut joined = Vec::new();
-        let mut unanswered = own.octets + lane.behind.iter().map(|written| written.sent.octets).sum::<u64>();
+        let under_way = || std::iter::once(own).chain(lane.behind.iter().map(|written| written.sent));
+        let mut octets: u64 = under_way().map(|sent| sent.octets).sum();
+        let mut due: usize = under_way().map(Sent::replies).sum();
         while 1 + lane.behind.len() + joined.len() < lanes.window
-            && let Some(waiting) = self.next(lanes, lane, MOST_UNANSWERED.saturating_sub(unanswered))
+            && let Some(waiting) = self.next(lanes, lane, |waiting| {
+                octets + waiting.octets <= MOST_UNANSWERED && due + waiting.replies() <= MOST_REPLIES
+            })
         {
             let written = self.written(waiting, |order| {
                 let sent = lane.checkout.connection.append(flight, order, true)?;
                 Ok((sent, lane.checkout.connection.observed(order)))
             });
-            unanswered += written.as_ref().map_or(0, |written| written.sent.octets);
+            if let Some(Written { sent, .. }) = &written {
+                octets += sent.octets;
+                due += sent.replies();
+            }
             joined.extend(written);
         }
         joined
@@ -355,7 +376,7 @@ impl Inner {
             Err(undelivered) => return (Heard::Verdict(Err(undelivered)), Behind::Next),
         };
         let mut envelope = None;
-        if let Some(waiting) = self.next(lanes, lane, MOST_UNANSWERED) {
+        if let Some(waiting) = self.next(lanes, lane, |waiting| waiting.octets <= MOST_UNANSWERED) {
             lane.behind.extend(self.written(waiting, |order| {
                 let next = envelope.insert(lane.checkout.connection.envelope(order)?);
                 Ok((next.1, lane.checkout.connection.observed(order)))
@@ -366,14 +387,14 @@ impl Inner {
         (Heard::Verdict(result), behind)
     }
 
-    /// Takes the next message from the line, if the lane may carry another and it has no more than `room` octets.
-    fn next(&self, lanes: &Lanes, lane: &mut Lane, room: u64) -> Option<Waiting> {
+    /// Takes the next message from the line, if the lane may carry another and it `fits`.
+    fn next(&self, lanes: &Lanes, lane: &mut Lane, fits: impl FnOnce(&Waiting) -> bool) -> Option<Waiting> {
         let has_had_its_turn = lane.carried >= lanes.window;
         let may_go_on = !lane.is_spent
             && lane.checkout.connection.overlap().is_some()
             && !self.limiter.is_paused()
             && self.pool.may_keep(&lane.checkout, has_had_its_turn);
-        let waiting = may_go_on.then(|| lanes.take(|waiting| waiting.octets <= room)).flatten();
+        let waiting = may_go_on.then(|| lanes.take(fits)).flatten();
         waiting.inspect(|_| lane.count())
     }
 
@@ -412,7 +433,7 @@ impl Inner {
                 Some(task)
             }
             None if lane.checkout.connection.is_clean() => {
-                let next = self.next(lanes, &mut lane, u64::MAX);
+                let next = self.next(lanes, &mut lane, |_| true);
                 next.map(|Waiting { turn, task, .. }| {
                     self.over(turn);
                     task

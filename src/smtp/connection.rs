@@ -118,6 +118,8 @@ pub(crate) struct Connection {
     pub(super) in_transaction: bool,
     /// The server has said that it closes.
     pub(super) closing: bool,
+    /// It has said yes after that all the same.
+    pub(super) goes_on: bool,
 }
 
 impl Connection {
@@ -150,6 +152,7 @@ impl Connection {
             secrets: Vec::new(),
             in_transaction: false,
             closing: false,
+            goes_on: false,
         };
         connection.greeting().await?;
         connection.hello().await?;
@@ -297,6 +300,7 @@ impl Connection {
         reply.redact_echoes(&self.secrets);
         self.owed = self.owed.saturating_sub(1);
         observe::connection::reply(phase.name(), reply.code(), reply.enhanced());
+        self.goes_on |= self.closing && reply.is_positive();
         // RFC 5321 §3.8: the server closes now, whatever was asked and however it ends.
         self.closing |= reply.code() == 421;
         Ok(reply)

@@ -14,12 +14,20 @@ use super::envelope::{Commands, EnvelopeReplies};
 use super::failure::{Cause, Failure, ReplyFault};
 use super::phase::Phase;
 use super::reply::Reply;
+use super::stream::MOST_AHEAD;
 use super::transaction::{
     Certainty, Delivery, LARGEST_UNASKED, Order, RecipientPolicy, Undelivered, chunk_head,
 };
 
 /// The most octets of messages that are unanswered at a time; a larger message follows when nothing is owed.
 pub(crate) const MOST_UNANSWERED: u64 = LARGEST_UNASKED;
+
+/// The most replies that are due at a time where messages follow each other. The server may have to say them all before it
+/// reads on, so they must fit into what is read ahead.
+pub(crate) const MOST_REPLIES: usize = MOST_AHEAD / LONGEST_REPLY_LINE;
+
+/// RFC 5321 §4.5.3.1.5.
+const LONGEST_REPLY_LINE: usize = 512;
 
 /// How messages follow each other on a connection without waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +50,14 @@ pub(crate) struct Sent {
 
 impl Sent {
     /// Counts the replies.
-    fn replies(self) -> usize {
-        self.recipients + 2 + usize::from(self.after_reset)
+    pub(crate) fn replies(self) -> usize {
+        replies(self.recipients, self.after_reset)
     }
+}
+
+/// Counts the replies to a message.
+pub(crate) fn replies(recipients: usize, after_reset: bool) -> usize {
+    recipients + 2 + usize::from(after_reset)
 }
 
 /// Messages that are written together.
@@ -135,48 +148,46 @@ impl Connection {
     pub(crate) async fn hear_whole(&mut self, sent: Sent, is_last: bool) -> (Heard, Behind) {
         let due = self.owed.saturating_sub(u32::try_from(sent.replies()).unwrap_or(u32::MAX));
         self.in_transaction = true;
-        let (result, was_closing) = match self.reset_reply(sent).await {
-            Ok(was_closing) => {
-                if was_closing {
-                    self.set_deadline(self.until(LAST_WORDS));
-                }
-                (self.whole_replies(sent, is_last).await, was_closing)
-            }
-            Err(undelivered) => (Err(undelivered), false),
+        let reset = self.reset_reply(sent).await;
+        let was_closing = self.closing;
+        if was_closing {
+            self.set_deadline(self.until(LAST_WORDS));
+        }
+        let result = match reset {
+            Ok(()) => self.whole_replies(sent, is_last).await,
+            Err(undelivered) => Err(undelivered),
         };
         let is_believed = result.as_ref().err().is_none_or(|Undelivered { failure, .. }| {
             failure.phase != Phase::Chunk && !matches!(failure.cause, Cause::Protocol(_))
         });
         let behind = match is_believed && self.owed == due {
             true => Behind::Next,
-            false if self.closing => Behind::Untouched,
+            false if self.closing && !self.goes_on => Behind::Untouched,
             false => Behind::Unknown,
         };
         let heard = match result {
-            // A server that goes on accepting after its good-bye may have accepted this message too.
-            Err(undelivered) if was_closing && !undelivered.recipients.iter().any(Reply::is_positive) => {
-                Heard::Untouched
-            }
+            // A server that goes on after its good-bye may have accepted this message too.
+            Err(_) if was_closing && !self.goes_on => Heard::Untouched,
             result => Heard::Verdict(result),
         };
         (heard, behind)
     }
 
-    /// Reads the reply to the RSET before a message, if there was one; tells whether the server has said good-bye.
-    async fn reset_reply(&mut self, sent: Sent) -> Result<bool, Undelivered> {
+    /// Reads the reply to the RSET before a message, if there was one.
+    async fn reset_reply(&mut self, sent: Sent) -> Result<(), Undelivered> {
         let stall = self.endpoint.config.timeouts().body_progress();
         // From here on the server may have every message that was written.
         self.flush_and_listen(Phase::FinalReply, stall).await?;
         if sent.after_reset {
             let limit = self.endpoint.config.timeouts().envelope();
             let limit = if self.closing { limit.min(LAST_WORDS) } else { limit };
-            match self.read(Phase::Reset, limit).await {
-                Ok(reply) if !reply.is_positive() && !self.closing => return Err(impossible(&reply)),
-                Err(failure) if !self.closing => return Err(Undelivered::unknown(failure)),
-                Ok(_) | Err(_) => {}
+            // One that comes later than this would be taken for the next.
+            let reply = self.read(Phase::Reset, limit).await.map_err(Undelivered::unknown)?;
+            if !reply.is_positive() && !self.closing {
+                return Err(impossible(&reply));
             }
         }
-        Ok(self.closing)
+        Ok(())
     }
 
     async fn whole_replies(&mut self, sent: Sent, is_last: bool) -> Result<Delivery, Undelivered> {

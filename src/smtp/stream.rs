@@ -17,6 +17,8 @@ use super::reply::Reply;
 const LONGEST_LINE: usize = 2048;
 const MOST_LINES: usize = 128;
 const MOST_BYTES: usize = 64 * 1024;
+/// How much is read ahead while the server does not take what is written.
+pub(super) const MOST_AHEAD: usize = 512 * 1024;
 /// What is read at a time; a reply seldom has more than a few hundred octets.
 const READ: usize = 4096;
 
@@ -107,13 +109,9 @@ impl GuardedStream {
         poll_fn(|context| self.poll_write(context, bytes)).await
     }
 
-    /// Sends what is still buffered.
+    /// Sends what is still buffered, taking in what the server says as [`write`](Self::write) does.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
-        poll_fn(|context| match self.ended {
-            true => Poll::Ready(Ok(())),
-            false => pinned(&mut self.transport)?.poll_flush(context),
-        })
-        .await
+        poll_fn(|context| self.poll_flush(context)).await
     }
 
     fn buffered(&self) -> usize {
@@ -142,15 +140,29 @@ impl GuardedStream {
         if written.is_ready() {
             return written.map(Ok);
         }
-        // A server that answers before it reads on must not be left waiting. Read until nothing is there, or what comes
-        // next wakes nobody.
-        while self.incoming.len() < MOST_BYTES && self.poll_fill(context)?.is_ready() {
-            if self.ended {
-                // It will not say another word, a verdict on the rest least of all.
-                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-            }
+        match self.listen(context)? {
+            // It will not say another word, a verdict on the rest least of all.
+            true => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            false => Poll::Pending,
+        }
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ended
+            || pinned(&mut self.transport)?.poll_flush(context)?.is_ready()
+            || self.listen(context)?
+        {
+            return Poll::Ready(Ok(()));
         }
         Poll::Pending
+    }
+
+    /// Takes in what the server says while nothing more can be written; tells whether it has ended.
+    fn listen(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
+        // A server that answers before it reads on must not be left waiting. Read until nothing is there, or what comes
+        // next wakes nobody.
+        while !self.ended && self.incoming.len() < MOST_AHEAD && self.poll_fill(context)?.is_ready() {}
+        Ok(self.ended)
     }
 
     /// Reads once from the transport into `incoming`.
@@ -161,6 +173,7 @@ impl GuardedStream {
         let mut buffer = ReadBuf::new(&mut self.chunk);
         ready!(pinned(&mut self.transport)?.poll_read(context, &mut buffer))?;
         self.ended = buffer.filled().is_empty();
+        self.incoming.drain(..std::mem::take(&mut self.taken));
         self.incoming.extend_from_slice(buffer.filled());
         Poll::Ready(Ok(()))
     }
@@ -253,7 +266,9 @@ fn push_printable(to: &mut String, text: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -346,7 +361,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_is_read_ahead_while_writing_than_a_reply_may_have() {
+    async fn no_more_than_its_share_is_read_ahead_while_writing() {
         for said in [0, 1000, 1 << 20] {
             let flood = Box::new(Flood { left: said });
             let mut stream = GuardedStream::new(flood, ([127, 0, 0, 1], 25).into());
@@ -358,8 +373,42 @@ mod tests {
                 }
             }
             let read = stream.incoming.len();
-            assert!((said.min(MOST_BYTES)..MOST_BYTES + READ).contains(&read), "{read} of {said}");
+            assert!((said.min(MOST_AHEAD)..MOST_AHEAD + READ).contains(&read), "{read} of {said}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_read_is_forgotten_although_more_has_always_arrived() {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 10);
+        let mut stream = GuardedStream::new(Box::new(ours), ([127, 0, 0, 1], 25).into());
+        theirs.write_all(b"2").await.unwrap();
+        for _ in 0..20_000 {
+            theirs.write_all(b"50 OK\r\n2").await.unwrap();
+            assert_eq!(stream.reply().await.unwrap().code(), 250);
+        }
+        assert!(stream.incoming.len() < READ, "{}", stream.incoming.len());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_answers_before_it_reads_on_is_heard_while_what_is_buffered_is_sent() {
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let ours = tokio::io::BufWriter::with_capacity(1 << 10, ours);
+        let mut stream = GuardedStream::new(Box::new(ours), ([127, 0, 0, 1], 25).into());
+        assert_eq!(stream.write(&b"NOOP\r\n".repeat(100)).await.unwrap(), 600);
+        let serve = async {
+            for _ in 0..100 {
+                theirs.read_exact(&mut [0; 6]).await.unwrap();
+                theirs.write_all(b"250 OK\r\n").await.unwrap();
+            }
+        };
+        let ask = async {
+            stream.flush().await.unwrap();
+            for _ in 0..100 {
+                assert_eq!(stream.reply().await.unwrap().code(), 250);
+            }
+        };
+        let both = async { tokio::join!(ask, serve) };
+        tokio::time::timeout(Duration::from_secs(5), both).await.expect("neither waits for the other");
     }
 
     #[tokio::test]

@@ -174,6 +174,17 @@ async fn a_421_to_a_recipient_ends_the_session_and_is_certain() {
 }
 
 #[tokio::test]
+async fn a_server_that_goes_on_behind_a_421_leaves_in_doubt_what_it_may_have_accepted() {
+    let server = FakeExchange::start().await;
+    let mailer = mailer(&server, Chunking::Auto);
+    server.inject(FaultPoint::Rcpt, Fault::reply("421 4.3.2 Service not available"));
+    server.inject(FaultPoint::Body, Fault::Close);
+    let error = mailer.submit_raw(&envelope(&["a@example.com", "b@example.com"]), TEXT).await.unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Indeterminate, "{error}");
+    assert_eq!(server.connections().total, 1, "it is not sent again");
+}
+
+#[tokio::test]
 async fn a_server_that_offers_bdat_and_refuses_it_gets_data_in_the_same_call() {
     for reply in ["500 5.3.3 Unrecognized command", "502 5.5.1 Not implemented", "504 5.5.4 Not implemented"]
     {

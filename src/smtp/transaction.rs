@@ -359,6 +359,7 @@ impl Connection {
     ) -> Result<Delivery, Undelivered> {
         let verdict = match verdict {
             Ok(verdict) => verdict,
+            Err(undelivered) if self.goes_on => return Err(undelivered.with_recipients(recipients)),
             Err(undelivered) => return Err(undelivered.after_recipients(recipients)),
         };
         match verdict.code() {

@@ -340,7 +340,9 @@ impl Inner {
         let under_way = || std::iter::once(own).chain(lane.behind.iter().map(|written| written.sent));
         let mut octets: u64 = under_way().map(|sent| sent.octets).sum();
         let mut due: usize = under_way().map(Sent::replies).sum();
+        // Meanwhile BDAT may have been refused on another connection.
         while 1 + lane.behind.len() + joined.len() < lanes.window
+            && lane.checkout.connection.overlap() == Some(Overlap::Chunks)
             && let Some(waiting) = self.next(lanes, lane, |waiting| {
                 octets + waiting.octets <= MOST_UNANSWERED && due + waiting.replies() <= MOST_REPLIES
             })

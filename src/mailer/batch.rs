@@ -18,6 +18,9 @@ use crate::error::{Error, ErrorKind};
 use crate::observe::Span;
 use crate::outcome::Submission;
 
+/// More would only be taken from the stream sooner: no connection has so many under way.
+const MOST_OVERLAPPED: NonZeroU32 = NonZeroU32::new(1000).unwrap();
+
 /// What can be submitted: a message with recipients in its headers, or a formatted one with its envelope.
 ///
 /// ```
@@ -87,7 +90,7 @@ where
         Self { mailer, source, running, most, lanes: None, taken: 0, progress: BatchProgress::default() }
     }
 
-    /// Sets how many messages may be under way on one connection at a time. Default: 1, each is waited for.
+    /// Sets how many messages may be under way on one connection at a time. Default: 1, each is waited for; at most 1,000.
     ///
     /// More are worth it where the server is far away, as the round trip no longer bounds the rate: by BDAT `messages` fit
     /// into each round trip, by DATA one does instead of half of one, whatever the number above 1. Sending limits hold all
@@ -118,6 +121,7 @@ where
     /// }
     /// ```
     pub fn overlap(mut self, messages: NonZeroU32) -> Self {
+        let messages = messages.min(MOST_OVERLAPPED);
         let connections = connections(&self.mailer);
         let overlaps = messages > NonZeroU32::MIN;
         let each = usize::try_from(messages.get()).unwrap_or(usize::MAX).saturating_mul(2);

@@ -12,6 +12,7 @@ use smtp_oauth::{
     Authentication, Chunking, Clock, Disposition, Error, ErrorKind, Mailer, RetryPolicy, Submission,
     Timeouts, TokenError, TokenErrorKind, token,
 };
+use support::settle::{settle, until};
 use support::{ACCOUNT, HOUR, issuing, message, settings};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -161,6 +162,46 @@ async fn attempts_end_with_the_total() {
 }
 
 #[tokio::test]
+async fn waiting_in_vain_for_a_connection_to_try_again_does_not_hide_the_refusal() {
+    let manual = ManualClock::new();
+    let server = FakeExchange::builder().clock(manual.clock()).start().await;
+    let config = settings(&server)
+        .max_connections(NonZeroU32::MIN)
+        .timeouts(Timeouts::new().with_total(30 * SECOND))
+        .build()
+        .unwrap();
+    let mailer = Mailer::builder(config)
+        .authentication(issuing(server.tokens(), 1800))
+        .clock(manual.clock())
+        .retry(RetryPolicy::new().with_first_wait(10 * SECOND))
+        .build()
+        .unwrap();
+    let in_background = || {
+        let mailer = mailer.clone();
+        tokio::spawn(async move { mailer.submit(&message()).await })
+    };
+    server.inject(FaultPoint::Mail, Fault::reply("451 4.3.0 Mailbox server is offline"));
+    let refused = in_background();
+    until(|| mailer.pool_status().idle == 1).await;
+    settle().await;
+    // Meanwhile another message has the only connection, and for longer.
+    manual.advance(SECOND);
+    server.inject(FaultPoint::Body, Fault::Silence);
+    let other = in_background();
+    server.wait_for_silence().await;
+    manual.advance(10 * SECOND);
+    until(|| mailer.pool_status().waiting == 1).await;
+    manual.advance(19 * SECOND);
+    let error = refused.await.unwrap().unwrap_err();
+    assert_eq!(
+        (error.kind(), error.disposition()),
+        (ErrorKind::ServerUnavailable, Disposition::Retry { after: None })
+    );
+    assert!(error.to_string().contains("451 4.3.0"), "{error}");
+    other.abort();
+}
+
+#[tokio::test]
 async fn a_close_between_two_attempts_does_not_hide_the_refusal() {
     let Setup { server, mailer, .. } = start(RetryPolicy::new(), Chunking::Off, HOUR).await;
     server.inject(FaultPoint::Mail, Fault::reply("451 4.3.0 Try again later").always());
@@ -168,9 +209,7 @@ async fn a_close_between_two_attempts_does_not_hide_the_refusal() {
         let mailer = mailer.clone();
         async move { mailer.submit(&message()).await }
     });
-    while mailer.pool_status().idle == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await; // The attempt is over when the connection is back.
-    }
+    until(|| mailer.pool_status().idle == 1).await; // The attempt is over when the connection is back.
     mailer.close().await;
     let error = submitting.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ServerUnavailable);

@@ -96,6 +96,7 @@ impl Inner {
     ) -> Result<Delivery, Error> {
         let recipients = u32::try_from(order.recipients.len()).unwrap_or(u32::MAX);
         let mut failures = 0;
+        let mut last = None;
         loop {
             let ticket = self.pool.unless_closed(self.limiter.admit(recipients, deadline)).await??;
             let outcome = self.attempt(order, deadline, seat.take()).await;
@@ -114,6 +115,11 @@ impl Inner {
             }
             if error.cause().is_some_and(ReplyCause::throttles) {
                 self.limiter.slow_down();
+            }
+            if let Some(last) = last.take()
+                && (error.kind(), error.phase()) == (ErrorKind::Timeout, Phase::Preparation)
+            {
+                return Err(last); // It says more than that there was no connection to try again.
             }
             failures += 1;
             let may_repeat = matches!(
@@ -135,6 +141,7 @@ impl Inner {
             if self.pool.unless_closed(clock.sleep_until(next)).await.is_err() {
                 return Err(error); // It says more than that the mailer was closed meanwhile.
             }
+            last = Some(error);
         }
     }
 

@@ -20,9 +20,16 @@ exit code: 0 sent, 1 not sent, 2 wrong arguments or settings";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    if std::env::args_os().len() > 1 {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
+    match std::env::args_os().nth(1) {
+        None => {}
+        Some(argument) if argument == "--help" => {
+            say(format_args!("{USAGE}"));
+            return ExitCode::SUCCESS;
+        }
+        Some(_) => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
     }
     say(format_args!("Note: {}.", basic_authentication_retirement()));
     let outcome = match std::env::var_os("SMTP_OAUTH_SETTINGS").map(|path| from_settings(Path::new(&path))) {

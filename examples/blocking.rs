@@ -18,9 +18,16 @@ It takes no arguments. Set SMTP_OAUTH_SETTINGS to the path of a settings file to
 exit code: 0 sent, 1 not sent, 2 wrong arguments or settings";
 
 fn main() -> ExitCode {
-    if std::env::args_os().len() > 1 {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
+    match std::env::args_os().nth(1) {
+        None => {}
+        Some(argument) if argument == "--help" => {
+            say(format_args!("{USAGE}"));
+            return ExitCode::SUCCESS;
+        }
+        Some(_) => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
     }
     let Some(path) = std::env::var_os("SMTP_OAUTH_SETTINGS") else {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime for the fakes");

@@ -11,7 +11,7 @@ mod recipients;
 
 use std::cell::Cell;
 use std::error::Error as StdError;
-use std::io;
+use std::io::{self, Write as _};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -107,7 +107,8 @@ async fn main() -> ExitCode {
     };
     let code = run(&mut job).await;
     if demo.is_some() {
-        print!("Demo: the report says\n{}", std::fs::read_to_string(&job.report).unwrap_or_default());
+        let report = std::fs::read_to_string(&job.report).unwrap_or_default();
+        _ = write!(io::stdout(), "Demo: the report says\n{report}");
     }
     ExitCode::from(code)
 }

@@ -22,7 +22,7 @@ pub struct ServerBuilder<T> {
 }
 
 impl<T> ServerBuilder<T> {
-    pub(crate) fn with_draft(draft: Draft) -> Self {
+    pub(crate) fn new(draft: Draft) -> Self {
         Self { draft, target: PhantomData }
     }
 
@@ -151,13 +151,13 @@ impl ServerBuilder<MailServerConfig> {
 
 impl<T> Default for ServerBuilder<T> {
     fn default() -> Self {
-        Self::with_draft(Draft::default())
+        Self::new(Draft::default())
     }
 }
 
 impl<T> Clone for ServerBuilder<T> {
     fn clone(&self) -> Self {
-        Self::with_draft(self.draft.clone())
+        Self::new(self.draft.clone())
     }
 }
 

@@ -242,7 +242,8 @@ impl Error {
         &self.0.refused
     }
 
-    /// Returns how long to wait before the next attempt, if the server said so or its limit is a published one.
+    /// Returns how long to wait before the next attempt, if the server said so, its limit is a published one, or
+    /// a sending limit of the settings is reached.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }

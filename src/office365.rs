@@ -103,7 +103,7 @@ impl ServerBuilder<Office365Profile> {
         let cloud = keys.choice("cloud", &clouds);
         let mut draft = Draft::read(keys, directory);
         draft.provider = cloud.map(MailProvider::Exchange);
-        Self::with_draft(draft)
+        Self::new(draft)
     }
 }
 

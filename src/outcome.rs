@@ -31,7 +31,7 @@ pub struct Refusal {
 pub enum Disposition {
     /// Nobody's: the same submission can be repeated later, not before `after` if that is known.
     Retry {
-        /// How long the server asked to wait.
+        /// How long the server asked to wait, or until a limit that is known leaves room again.
         after: Option<Duration>,
     },
     /// A person must sign in again.
@@ -72,7 +72,8 @@ impl Submission {
         &self.refused
     }
 
-    /// Returns the server's reply to the message (to its first transaction, if there were several), such as `250 2.0.0 OK <id> [Hostname=…]`.
+    /// Returns the server's reply to the message (to its first transaction, if there were several), such as
+    /// `250 2.0.0 OK <id> [Hostname=…]`.
     pub fn reply(&self) -> &Reply {
         &self.verdict
     }

@@ -22,7 +22,7 @@ pub struct ServerBuilder<T> {
 }
 
 impl<T> ServerBuilder<T> {
-    pub(crate) fn with_draft(draft: Draft) -> Self {
+    pub(crate) fn new(draft: Draft) -> Self {
         Self { draft, target: PhantomData }
     }
 
@@ -38,7 +38,7 @@ impl<T> ServerBuilder<T> {
         self
     }
 
-    /// Sets how the connection is encrypted. Default: [`Tls::StartTls`].
+    /// Sets how the connection is encrypted. Default: [`Tls::StartTls`]; [`Tls::Implicit`] for Gmail, Yahoo and AOL.
     ///
     /// [`Tls::LoopbackPlaintext`] is refused for a host that is not on this machine.
     pub fn tls(mut self, tls: Tls) -> Self {
@@ -84,7 +84,7 @@ impl<T> ServerBuilder<T> {
         self
     }
 
-    /// Sets how long each step may take.
+    /// Sets how long each step may take. Default: [`Timeouts::new`].
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.draft.timeouts = timeouts;
         self
@@ -96,13 +96,15 @@ impl<T> ServerBuilder<T> {
         self
     }
 
-    /// Sets how many connections may be open at once. Default: 4; 3 for Exchange Online, which allows no more.
+    /// Sets how many connections may be open at once. Default: 4; 3 for Exchange Online, which allows no more, and for
+    /// Outlook.com.
     pub fn max_connections(mut self, connections: NonZeroU32) -> Self {
         self.draft.max_connections = Some(connections);
         self
     }
 
-    /// Sets whether messages are sent in chunks. Default: [`Chunking::Auto`]; off for Exchange Online.
+    /// Sets whether messages are sent in chunks. Default: [`Chunking::Auto`]; off for Exchange Online, Outlook.com and High
+    /// Volume Email.
     pub fn chunking(mut self, chunking: Chunking) -> Self {
         self.draft.chunking = Some(chunking);
         self
@@ -114,19 +116,21 @@ impl<T> ServerBuilder<T> {
         self
     }
 
-    /// Sets how much the mailbox may send. Default: no limit; [`SendingLimits::exchange_online`] for Exchange Online.
+    /// Sets how much the mailbox may send. Default: no limit; [`SendingLimits::exchange_online`] for Exchange Online; for
+    /// other services the recipients of a message that their documents name, such as 100 for Gmail.
     pub fn limits(mut self, limits: SendingLimits) -> Self {
         self.draft.limits.whole = Some(limits);
         self
     }
 
-    /// Sets how long a connection is kept for the next message.
+    /// Sets how long a connection is kept for the next message. Default: [`ConnectionReuse::new`].
     pub fn reuse(mut self, reuse: ConnectionReuse) -> Self {
         self.draft.reuse = reuse;
         self
     }
 
-    /// Sets how long before its expiry a token stops being used. Default: 5 minutes; at most 45.
+    /// Sets how long before its expiry a token stops being used. Default: 5 minutes, and 20 for High
+    /// Volume Email; at most 45.
     pub fn refresh_margin(mut self, margin: Duration) -> Self {
         self.draft.refresh_margin = Some(margin);
         self
@@ -147,13 +151,13 @@ impl ServerBuilder<MailServerConfig> {
 
 impl<T> Default for ServerBuilder<T> {
     fn default() -> Self {
-        Self::with_draft(Draft::default())
+        Self::new(Draft::default())
     }
 }
 
 impl<T> Clone for ServerBuilder<T> {
     fn clone(&self) -> Self {
-        Self::with_draft(self.draft.clone())
+        Self::new(self.draft.clone())
     }
 }
 

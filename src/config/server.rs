@@ -137,7 +137,7 @@ impl MailServerConfig {
     /// # Ok::<(), smtp_oauth::ConfigError>(())
     /// ```
     pub fn for_provider(provider: MailProvider) -> ServerBuilder<Self> {
-        ServerBuilder::with_draft(Draft { provider: Some(provider), ..Draft::default() })
+        ServerBuilder::new(Draft { provider: Some(provider), ..Draft::default() })
     }
 
     /// Returns the same settings for another mailbox, which signs in under its own address and sends from it.

@@ -183,7 +183,7 @@ impl<'a> Diagnose<'a> {
         let result = checkout.connection.probe(sender, recipient).await;
         checkout.quit().await;
         match result {
-            Ok(_) => {
+            Ok(()) => {
                 let recipient =
                     recipient.map(|recipient| format!(", and mail to {recipient}")).unwrap_or_default();
                 let finding = format!("the server takes mail from {sender}{recipient}; nothing was sent");

@@ -53,8 +53,7 @@ impl App {
         }
         // From /{tenant}/oauth2/v2.0/token.
         let page = self.token_endpoint().join("../../v2.0/adminconsent").map_err(|_| misfit())?;
-        let scope = format!("{} offline_access openid profile", self.cloud().smtp_send_scope());
-        Ok(AdminConsent { page, client_id: self.client_id().to_owned(), scope })
+        Ok(AdminConsent { page, client_id: self.client_id().to_owned(), scope: self.mail_scopes().join(" ") })
     }
 }
 

@@ -30,7 +30,7 @@ impl App {
     }
 
     /// One resource only: an access token is for one, and a scope of Graph's would make it useless for mail.
-    fn mail_scopes(&self) -> [&'static str; 4] {
+    pub(super) fn mail_scopes(&self) -> [&'static str; 4] {
         [self.cloud().smtp_send_scope(), OFFLINE_ACCESS, "openid", "profile"]
     }
 }

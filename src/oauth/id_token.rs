@@ -72,7 +72,12 @@ impl IdToken {
 
     /// Returns the name by which the person signed in, or else the address: whatever the server says.
     pub fn username(&self) -> Option<&str> {
-        ["preferred_username", "upn", "email"].into_iter().find_map(|name| self.claim(name))
+        self.names().next()
+    }
+
+    /// Returns every name of the person, the one to show first.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        ["preferred_username", "upn", "email"].into_iter().filter_map(|name| self.claim(name))
     }
 }
 

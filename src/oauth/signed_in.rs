@@ -82,10 +82,7 @@ impl SignedIn {
     /// [`AccountMismatch`] when they differ by more than case.
     pub fn check_username(&self, username: &str) -> Result<(), AccountMismatch> {
         let Some(id_token) = &self.id_token else { return Ok(()) };
-        let names: Vec<&str> = ["preferred_username", "upn", "email"]
-            .into_iter()
-            .filter_map(|claim| id_token.claim(claim))
-            .collect();
+        let names: Vec<&str> = id_token.names().collect();
         if names.is_empty() { Ok(()) } else { AccountMismatch::check(&names, username) }
     }
 }

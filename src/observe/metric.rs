@@ -32,7 +32,7 @@ pub(super) fn describe() {
     describe_histogram!(PHASE_DURATION, Unit::Seconds, "Time of the phases of a session that succeeded");
     describe_counter!(OPENED, Unit::Count, "Connections opened and signed in");
     describe_counter!(FAILED, Unit::Count, "Connections that could not be opened or signed in");
-    describe_counter!(REUSED, Unit::Count, "Messages that found an idle connection");
+    describe_counter!(REUSED, Unit::Count, "Messages that found an open connection");
     describe_counter!(CLOSED, Unit::Count, "Connections given up, by reason");
     describe_gauge!(OPEN, Unit::Count, "Open connections, in use and idle");
     describe_counter!(TOKEN_REQUESTS, Unit::Count, "Requests to a token provider, by outcome");

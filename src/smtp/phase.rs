@@ -36,7 +36,7 @@ pub enum Phase {
     Body,
     /// Waiting for the server's verdict on the message.
     FinalReply,
-    /// RSET and its reply, after a refusal.
+    /// RSET and its reply, after a refusal or between messages that overlap.
     Reset,
     /// QUIT and its reply.
     Quit,

@@ -6,16 +6,14 @@ use super::command;
 use super::connection::Connection;
 use super::failure::{Cause, Failure};
 use super::phase::Phase;
-use super::reply::Reply;
 
 impl Connection {
     /// Sends MAIL and RCPT, then RSET (RFC 5321 §4.1.1.5), one at a time; a refusal of either is an error.
-    pub(crate) async fn probe(&mut self, from: &Address, to: Option<&Address>) -> Result<Reply, Failure> {
+    pub(crate) async fn probe(&mut self, from: &Address, to: Option<&Address>) -> Result<(), Failure> {
         let limit = self.endpoint.config.timeouts().envelope();
         let mut lines = vec![(Phase::Mail, format!("MAIL FROM:<{from}>"))];
         lines.extend(to.map(|to| (Phase::Rcpt, format!("RCPT TO:<{to}>"))));
         self.in_transaction = true;
-        let mut last = None;
         for (phase, line) in lines {
             let mut command = Vec::with_capacity(line.len() + 2);
             command::push_line(&mut command, &[&line]).map_err(|cause| Failure::new(phase, cause))?;
@@ -24,9 +22,8 @@ impl Connection {
                 self.reset().await;
                 return Err(Failure::new(phase, Cause::Refused(reply)));
             }
-            last = Some(reply);
         }
         self.in_transaction = !self.reset().await;
-        last.ok_or(Failure::new(Phase::Mail, Cause::Closed(None)))
+        Ok(())
     }
 }

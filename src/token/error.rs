@@ -25,7 +25,8 @@ pub enum TokenErrorKind {
     Unavailable,
     /// The answer was not one that a token endpoint gives: HTML, a redirect, malformed JSON, or too long.
     InvalidResponse,
-    /// The token itself cannot be used: empty, or with characters that no token may hold.
+    /// The token itself cannot be used: empty, with characters that no token may hold, expired, or the one that the mail
+    /// server has just refused.
     InvalidToken,
     /// The token store could not be read, written or locked.
     Store,

@@ -105,14 +105,14 @@ fn sending() -> Vec<Key> {
         Key::new(
             "max_connections",
             Kind::Integer { most: None },
-            "How many connections may be open at once. Exchange Online allows 3. With profile custom: 4.",
+            "How many connections may be open at once. Exchange Online allows 3. With any profile but office365 and outlook.com: 4.",
         )
         .default(3)
         .example(2),
         Key::new(
             "chunking",
             Kind::Choice(json!(["auto", "off"])),
-            "Whether messages are sent in chunks (BDAT) where the server offers it. With profile custom: auto.",
+            "Whether messages are sent in chunks (BDAT) where the server offers it. With any profile but office365, outlook.com and high-volume-email: auto.",
         )
         .default("off")
         .example("auto"),
@@ -126,7 +126,7 @@ fn sending() -> Vec<Key> {
         Key::new(
             "refresh_margin",
             Kind::Time,
-            "How long before its expiry a token stops being used, up to 45 minutes.",
+            "How long before its expiry a token stops being used, up to 45 minutes. With high-volume-email: 20m.",
         )
         .default("5m")
         .example("10m"),
@@ -140,21 +140,21 @@ fn limits() -> Vec<Key> {
         Key::new(
             "messages_per_minute",
             Kind::Limit,
-            "How many messages may go out in any 60 seconds; \"none\" for no limit. With profile custom: none.",
+            "How many messages may go out in any 60 seconds; \"none\" for no limit. With any other profile than office365: none.",
         )
         .default(30)
         .example(10),
         Key::new(
             "recipients_per_day",
             Kind::Limit,
-            "How many recipients may be addressed in any 24 hours, repeated ones counted again; \"none\" for no limit. With profile custom: none.",
+            "How many recipients may be addressed in any 24 hours, repeated ones counted again; \"none\" for no limit. With any other profile than office365: none.",
         )
         .default(10_000)
         .example(2000),
         Key::new(
             "recipients_per_message",
             Kind::Limit,
-            "How many recipients one transaction may have; a submission to more is split. \"none\" for no limit. With profile custom: none.",
+            "How many recipients one transaction may have; a submission to more is split. \"none\" for no limit. With gmail: 100; high-volume-email and azure-communication-services: 50; custom and the others: none.",
         )
         .default(500)
         .example(100),

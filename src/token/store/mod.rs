@@ -30,7 +30,8 @@ pub use redis::RedisStore;
 
 /// Keeps the tokens of one account between runs and shares them between processes.
 ///
-/// [`FileStore`], [`MemoryStore`], and behind features `KeyringStore` and `RedisStore` implement it; write your own for a vault or a database.
+/// [`FileStore`], [`MemoryStore`], and behind features `KeyringStore` and `RedisStore` implement it; write your own for a
+/// vault or a database.
 ///
 /// ```
 /// use smtp_oauth::token::store::StoredTokens;

@@ -168,7 +168,7 @@ impl RedisLimits {
 
 /// The braces keep all keys of a mailbox on one node of a cluster, where a script can see them together.
 fn key(mailbox: &str, part: &str) -> String {
-    format!("{{smtp-oauth:{}}}:{part}", mailbox.to_ascii_lowercase())
+    format!("{{smtp-oauth:{}}}:{part}", mailbox.to_lowercase())
 }
 
 impl SharedLimits for RedisLimits {

@@ -335,8 +335,8 @@ impl Mailer {
     /// under way.
     ///
     /// Yields what became of each as soon as that is known, with its number in the stream, from 0. Takes the next message
-    /// from the stream only when one is done, so memory holds no more than those under way. One that fails does not stop
-    /// the others. What is in memory already becomes a stream by `futures_util::stream::iter`.
+    /// from the stream only when one is done, so memory holds no more than those under way, and with overlap as many again.
+    /// One that fails does not stop the others. What is in memory already becomes a stream by `futures_util::stream::iter`.
     ///
     /// ```
     /// use smtp_oauth::{Mailer, lettre::Message};

@@ -1,4 +1,4 @@
-//! SMTP replies (RFC 5321 §4.2) and enhanced status codes (RFC 3463): parses what the stream has collected. Reads no socket.
+//! SMTP replies (RFC 5321 §4.2) and enhanced status codes (RFC 3463): what the lines say that the stream has collected. Reads no socket.
 
 use std::fmt;
 

@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, Error};
 use crate::cloud::Cloud;
 use crate::config::{
     AuthenticationMethod, ConfigError, ConfigProblem, Draft, Keys, MailProvider, MailServerConfig, Problems,
-    ServerBuilder, Table, Tls,
+    ServerBuilder, Table, Tls, blank,
 };
 
 /// The port that Exchange Online takes submissions on.
@@ -175,7 +175,7 @@ fn tls_problem(tls: Tls, reason: &str) -> ConfigProblem {
 }
 
 fn username_problem(username: &str) -> Option<ConfigProblem> {
-    let is_readable = username.trim() == username && !username.chars().any(char::is_control);
+    let is_readable = blank::at_ends(username).is_none() && !username.chars().any(char::is_control);
     (is_readable && username.parse::<lettre::Address>().is_err()).then(|| {
         let mend = "enter the whole user principal name, such as svc-mail@contoso.com";
         ConfigProblem::new("username", mend).showing(username)

@@ -188,10 +188,7 @@ fn a_sender_that_is_no_address_is_refused() {
 #[test]
 fn a_user_name_that_cannot_be_one_says_what_to_mend() {
     let server = || MailServerConfig::builder().host("mail.contoso.com").sender("a@contoso.com");
-    assert_reads(
-        server().username("svc ").build(),
-        "username (given \"svc \"): remove the spaces around the name",
-    );
+    assert_reads(server().username("svc ").build(), "username (given \"svc \"): remove the blank at its end");
     let long = server().username("x".repeat(321)).build().unwrap_err().to_string();
     let mend = "enter the name that signs in; no server has names of more than 320 octets";
     assert!(long.contains("username (given \"xxx") && long.contains(mend), "{long}");

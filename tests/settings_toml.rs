@@ -270,6 +270,62 @@ fn profile_and_cloud_and_method_must_fit_together() {
 }
 
 #[test]
+fn what_copying_brought_along_is_named_wherever_it_was_pasted() {
+    let server = |key: &str, value: &str| {
+        format!("[server]\n{key} = \"{value}\"\nusername = 'a@contoso.com'\n{OAUTH}")
+    };
+    let username =
+        |value: &str| format!("[server]\nusername = \"{value}\"\nsender = 'a@contoso.com'\n{OAUTH}");
+    let oauth = |key: &str, value: &str| {
+        let keys = [
+            ("tenant", "contoso.com"),
+            ("client_id", "8f2c1d1e-0000-4000-8000-000000000001"),
+            ("client_secret", "x"),
+        ];
+        let lines =
+            keys.map(|(name, usual)| format!("{name} = \"{}\"\n", if name == key { value } else { usual }));
+        format!("{SERVER}[authentication]\n{}", lines.concat())
+    };
+    let guid = "8f2c1d1e-0000-4000-8000-000000000001";
+    let gmail = |text: String| {
+        text.replace("[server]", "[server]\nprofile = 'gmail'").replace("tenant = \"contoso.com\"\n", "")
+    };
+    for (text, field) in [
+        (server("host", "smtp.office365.com_"), "server.host"),
+        (server("sender", "Alerts <a@contoso.com>_"), "server.sender"),
+        (server("test_recipient", "a@contoso.com_"), "server.test_recipient"),
+        (server("hello_name", "app.contoso.com_"), "server.hello_name"),
+        (username("svc@contoso.com_"), "server.username"),
+        (oauth("tenant", "contoso.com_"), "authentication.tenant"),
+        (oauth("client_id", &format!("{guid}_")), "authentication.client_id"),
+        (oauth("client_secret", &format!("{SECRET}_")), "authentication.client_secret"),
+        (gmail(oauth("client_id", "1234.apps.googleusercontent.com_")), "authentication.client_id"),
+    ] {
+        for (pasted, mend) in [
+            (" ", "remove the blank at its end"),
+            ("\\n", "remove the line break at its end"),
+            ("\\u00A0", "remove the invisible character U+00A0 at its end"),
+            ("\\u200B", "remove the invisible character U+200B at its end"),
+        ] {
+            let found = problems(&text.replace("_\"", &format!("{pasted}\"")));
+            let [line] = found.as_slice() else { panic!("{found:?}") };
+            assert!(line.starts_with(field) && line.contains(mend), "{pasted:?}: {line}");
+        }
+    }
+    let gmail = username("svc@gmail.com ").replace("[server]", "[server]\nprofile = 'gmail'");
+    let gmail = gmail.replace("tenant = 'contoso.onmicrosoft.com'\n", "");
+    assert_eq!(
+        problems(&gmail),
+        [r#"server.username (given "svc@gmail.com "): remove the blank at its end"#]
+    );
+}
+
+#[test]
+fn a_password_may_begin_and_end_with_a_blank() {
+    resolve(&format!("{SERVER}[authentication]\nmethod = 'basic'\npassword = ' x '\n"));
+}
+
+#[test]
 fn each_mistake_in_authentication_is_explained_under_its_path() {
     let oauth = |key: &str| format!("{SERVER}{OAUTH}{key}\n");
     let basic = |key: &str| format!("{SERVER}[authentication]\nmethod = 'basic'\n{key}\n");
@@ -302,7 +358,7 @@ fn each_mistake_in_authentication_is_explained_under_its_path() {
         ),
         (
             oauth("client_secret = ' x'"),
-            "authentication.client_secret: copy the secret again: there are blanks around it",
+            "authentication.client_secret: remove the blank at its start, or copy the secret again",
         ),
         (
             oauth("").replace("8f2c1d1e-", "my app "),

@@ -1,5 +1,6 @@
 //! Mail server settings, checked once and valid from then on. Opens no connection; knows no token.
 
+pub(crate) mod blank;
 mod builder;
 mod draft;
 mod host;

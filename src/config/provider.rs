@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::blank;
 use super::host::Host;
 use super::limits::SendingLimits;
 use super::problem::{ConfigProblem, Problems};
@@ -172,7 +173,11 @@ impl Service {
     /// Finds what the general checks cannot know; nothing is known of a server on this machine, a fake or a relay.
     pub(super) fn problems(&self, host: &Host, port: u16, tls: Tls, username: &str) -> Problems {
         let mut problems = Problems::default();
-        if self.username == Username::Address && !username.is_empty() && !is_address(username) {
+        if self.username == Username::Address
+            && !username.is_empty()
+            && blank::at_ends(username).is_none()
+            && !is_address(username)
+        {
             let mend = "enter the whole address of the account, such as name@example.com";
             problems.push(ConfigProblem::new("username", mend).showing(username));
         }

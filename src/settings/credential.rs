@@ -95,14 +95,7 @@ pub(super) fn read_secret(keys: &mut Keys<'_>, directory: &Path) -> Option<(Secr
     }
     let value = secret::read(keys, "client_secret", directory);
     let expires = read_expiry(keys);
-    let value = value?;
-    if value.expose_secret().trim() != value.expose_secret() {
-        keys.problem(ConfigProblem::new(
-            "client_secret",
-            "copy the secret again: there are blanks around it",
-        ));
-    }
-    Some((value, expires))
+    Some((value?, expires))
 }
 
 fn read_expiry(keys: &mut Keys<'_>) -> Option<Date> {

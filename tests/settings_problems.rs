@@ -6,8 +6,8 @@ use std::time::Duration;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use smtp_oauth::{
     Authentication, AuthenticationMethod, Chunking, Cloud, ConfigError, ConfigProblem, InitialResponse,
-    MailProvider, MailServerConfig, Mailer, Office365Profile, ServerBuilder, Timeouts, Tls, TlsVersion,
-    basic_authentication_retirement, token,
+    MailProvider, MailServerConfig, Mailer, Office365Profile, SendingLimits, ServerBuilder, Timeouts, Tls,
+    TlsVersion, basic_authentication_retirement, token,
 };
 
 fn office365() -> ServerBuilder<Office365Profile> {
@@ -269,6 +269,34 @@ fn waits_and_limits_have_bounds() {
         "max_connections (given \"5\"): enter at most 3: Exchange Online refuses a mailbox's fourth connection (432 4.3.2)",
     );
     assert_eq!(custom().max_connections(five).build().unwrap().max_connections(), five);
+}
+
+#[test]
+fn more_than_exchange_online_allows_is_warned_of() {
+    let warnings = |limits: SendingLimits| office365().limits(limits).build().unwrap().config().warnings();
+    assert!(warnings(SendingLimits::exchange_online()).is_empty());
+    let allowed = SendingLimits::exchange_online();
+    for (limits, warning) in [
+        (
+            allowed.with_messages_per_minute(NonZeroU32::new(31)),
+            "limits.messages_per_minute is 31, while Exchange Online allows a mailbox 30 messages a minute: it delays the others to later minutes, or refuses them for a while",
+        ),
+        (
+            allowed.with_recipients_per_day(None),
+            "limits.recipients_per_day is none, while Exchange Online allows a mailbox 10,000 recipients in 24 hours: it refuses the others until there is room again (554 5.2.0)",
+        ),
+    ] {
+        assert_eq!(warnings(limits), [warning]);
+    }
+    assert_eq!(warnings(SendingLimits::new()).len(), 2);
+    let relay = office365().host("localhost").port(2525).max_connections(NonZeroU32::MAX).build().unwrap();
+    assert_eq!(
+        relay.config().warnings(),
+        [
+            "max_connections is 4294967295, while Exchange Online allows a mailbox 3 connections at once: it refuses each one beyond (432 4.3.2), and messages are delayed"
+        ]
+    );
+    assert!(custom().limits(SendingLimits::new()).build().unwrap().warnings().is_empty());
 }
 
 #[test]

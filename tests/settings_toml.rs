@@ -168,18 +168,21 @@ fn limits_reuse_and_retries_are_settings() {
     for (keys, line) in [
         (
             "limits = { messages_per_minute = 0 }",
-            r#"limits.messages_per_minute (given "0"): enter a number from 1 on, or "none""#,
+            r#"limits.messages_per_minute (given "0"): enter a number from 1 to 4294967295, or "none""#,
         ),
         (
             "limits = { recipients_per_day = 'all' }",
-            r#"limits.recipients_per_day (given "all"): enter a number from 1 on, or "none""#,
+            r#"limits.recipients_per_day (given "all"): enter a number from 1 to 4294967295, or "none""#,
         ),
         ("reuse = { idle = '25h' }", r#"reuse.idle (given "90000s"): enter at most 24 hours, such as 2m"#),
     ] {
         assert_eq!(problems(&format!("{SERVER}{keys}\n{OAUTH}")), [format!("server.{line}")], "{keys}");
     }
     let lines = problems(&format!("{SERVER}{OAUTH}[retry]\nattempts = 0\nfirst_wait = 'soon'\ntimes = 3\n"));
-    assert_eq!(lines[0], r#"retry.attempts (given "0"): enter how often to try in all, from 1 on"#);
+    assert_eq!(
+        lines[0],
+        r#"retry.attempts (given "0"): enter how often to try in all, from 1 to 4294967295"#
+    );
     assert!(lines[1].starts_with(r#"retry.first_wait (given "soon"): enter a time such as"#), "{lines:?}");
     assert!(lines[2].starts_with("retry.times: remove this unknown key"), "{lines:?}");
 }
@@ -229,7 +232,14 @@ fn each_mistake_in_server_is_explained_under_its_path() {
             r#"server.cloud (given "germany"): enter "public" or "us-government" or "us-government-dod" or "china""#,
         ),
         (server("host = 5"), "server.host: enter the server's name: this must be a text, not a number"),
-        (server("max_connections = 0"), r#"server.max_connections (given "0"): enter a number from 1 on"#),
+        (
+            server("max_connections = 4294967296"),
+            r#"server.max_connections (given "4294967296"): enter a number from 1 to 4294967295"#,
+        ),
+        (
+            server("max_connections = 0"),
+            r#"server.max_connections (given "0"): enter a number from 1 to 4294967295"#,
+        ),
         (
             server("trust_platform_roots = 'maybe'"),
             r#"server.trust_platform_roots (given "maybe"): enter true or false"#,

@@ -22,7 +22,7 @@ const INITIAL_RESPONSE: &[(&str, InitialResponse)] =
 
 const WHEN_REACHED: &[(&str, WhenReached)] = &[("wait", WhenReached::Wait), ("fail", WhenReached::Fail)];
 
-const POSITIVE: &str = "enter a number from 1 on";
+const POSITIVE: &str = "enter a number from 1 to 4294967295";
 
 /// Root certificates of a whole country fit into this.
 const LARGEST_ROOTS: u64 = 4 << 20;
@@ -70,7 +70,7 @@ fn minimum_tls(keys: &mut Keys<'_>) -> Option<String> {
 fn limit(keys: &mut Keys<'_>, key: &'static str) -> Option<Limit> {
     match keys.value(key)? {
         Value::Text(text) if text.eq_ignore_ascii_case("none") => Some(Limit::None),
-        _ => keys.positive(key, "enter a number from 1 on, or \"none\"").map(Limit::AtMost),
+        _ => keys.positive(key, "enter a number from 1 to 4294967295, or \"none\"").map(Limit::AtMost),
     }
 }
 

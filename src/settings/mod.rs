@@ -183,7 +183,9 @@ fn read_retry(root: &mut Keys<'_>) -> RetryPolicy {
     let mut policy = RetryPolicy::new();
     if let Some(table) = root.table("retry") {
         let mut keys = Keys::new(table);
-        if let Some(attempts) = keys.positive("attempts", "enter how often to try in all, from 1 on") {
+        if let Some(attempts) =
+            keys.positive("attempts", "enter how often to try in all, from 1 to 4294967295")
+        {
             policy = policy.with_attempts(attempts);
         }
         if let Some(wait) = keys.duration("first_wait") {

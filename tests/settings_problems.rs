@@ -155,7 +155,7 @@ fn a_host_that_is_not_the_clouds_is_named_for_what_it_is() {
             Cloud::Public,
             "smtp.gmail.com",
             "smtp.office365.com",
-            "that is no host of cloud public; for another server use MailServerConfig, or profile \"custom\" in a settings file",
+            "that is no host of cloud public; for another server use the general mail server settings, in a settings file profile \"custom\"",
         ),
     ] {
         assert_reads(

@@ -222,7 +222,10 @@ fn each_mistake_in_server_is_explained_under_its_path() {
             server("port = 465"),
             r#"server.port (given "465"): enter 587: Exchange Online has no implicit TLS, so nothing answers on 465"#,
         ),
-        (server("tls = 'ssl'"), r#"server.tls (given "ssl"): enter "starttls" or "implicit" or "none""#),
+        (
+            server("tls = 'ssl'"),
+            r#"server.tls (given "ssl"): enter "starttls": Exchange Online has nothing else"#,
+        ),
         (
             server("minimum_tls = 1.1"),
             r#"server.minimum_tls (given "1.1"): enter 1.2 or 1.3: older versions are not safe (RFC 8996), and Exchange Online refuses them"#,
@@ -331,6 +334,81 @@ fn what_copying_brought_along_is_named_wherever_it_was_pasted() {
 }
 
 #[test]
+fn an_empty_value_of_an_optional_key_says_that_it_can_be_left_out() {
+    for key in [
+        "host",
+        "port",
+        "tls",
+        "minimum_tls",
+        "sender",
+        "test_recipient",
+        "hello_name",
+        "max_connections",
+        "chunking",
+        "initial_response",
+        "refresh_margin",
+        "limits.messages_per_minute",
+        "reuse.idle",
+        "timeouts.connect",
+        "root_certificates",
+        "trust_platform_roots",
+        "cloud",
+    ] {
+        for value in ["", " "] {
+            let found = problems(&format!("{SERVER}{key} = '{value}'\n{OAUTH}"));
+            let [line] = found.as_slice() else { panic!("{key}: {found:?}") };
+            assert!(line.starts_with(&format!("server.{key} (given \"{value}\"): enter ")), "{line}");
+            assert!(line.ends_with(", or leave the key out: it is empty"), "{line}");
+        }
+    }
+    for key in [
+        "method",
+        "grant",
+        "authority",
+        "client_secret",
+        "federated_token_file",
+        "token_store",
+        "token_store = { redis = 'redis://localhost', key = '' } #",
+    ] {
+        let found = problems(&format!("{SERVER}{OAUTH}{key} = ''\n"));
+        let [line] = found.as_slice() else { panic!("{key}: {found:?}") };
+        assert!(line.ends_with(", or leave the key out: it is empty"), "{line}");
+    }
+    for (text, line) in [
+        (
+            format!("[server]\nusername = ''\n{OAUTH}"),
+            "server.username: enter the name that signs in, such as svc-mail@contoso.com",
+        ),
+        (
+            format!("{SERVER}profile = 'custom'\nhost = ''\n{OAUTH}"),
+            "server.host: enter the mail server's name, such as smtp.office365.com",
+        ),
+    ] {
+        assert_eq!(problems(&text), [line]);
+    }
+}
+
+#[test]
+fn who_enters_tls_or_ssl_reads_what_there_is_to_choose() {
+    let any = r#"enter "starttls" (port 587, where the connection is encrypted before anybody signs in) or "implicit" (port 465, where it is encrypted from the start), or "none" for a server on this machine"#;
+    for given in ["TLS", "ssl", "STARTTLS/TLS"] {
+        for (profile, mend) in [
+            ("profile = 'office365'", r#"enter "starttls": Exchange Online has nothing else"#),
+            ("", r#"enter "starttls": Exchange Online has nothing else"#),
+            ("profile = 'outlook.com'", r#"enter "starttls": Outlook.com has nothing else"#),
+            ("profile = 'custom'\nhost = 'mail.contoso.com'", any),
+        ] {
+            let found = problems(&format!("{SERVER}{profile}\ntls = '{given}'\n{OAUTH}"));
+            assert_eq!(found, [format!("server.tls (given {given:?}): {mend}")]);
+        }
+    }
+    let found = problems(&format!("{SERVER}tls = 'starttls '\n{OAUTH}"));
+    assert_eq!(found, [r#"server.tls (given "starttls "): remove the blank at its end"#]);
+    let found = problems(&format!("{SERVER}profile = 'gmai'\ntls = 'ssl'\n{OAUTH}"));
+    assert_eq!(found.last().unwrap(), &format!("server.tls (given \"ssl\"): {any}"));
+}
+
+#[test]
 fn a_password_may_begin_and_end_with_a_blank() {
     resolve(&format!("{SERVER}[authentication]\nmethod = 'basic'\npassword = ' x '\n"));
 }
@@ -384,7 +462,7 @@ fn each_mistake_in_authentication_is_explained_under_its_path() {
         ),
         (
             oauth("token_store = ''"),
-            "authentication.token_store: enter the path of the file that keeps the refresh token",
+            "authentication.token_store: enter the path of the file that keeps the refresh token, or leave the key out: it is empty",
         ),
         (
             oauth("grant = 'password'"),

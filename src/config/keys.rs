@@ -3,8 +3,12 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::blank;
 use super::problem::{ConfigProblem, Problems};
 use super::value::{Table, Value};
+
+/// What else to do about an empty value of a key that is not required, as forms and environments have it.
+pub(crate) const LEAVE_OUT: &str = ", or leave the key out: it is empty";
 
 /// Reads a table key by key, keeps every problem, and reports the keys that nobody asked for.
 pub(crate) struct Keys<'a> {
@@ -51,6 +55,7 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// Reads a text that must be there, as it is; whether it may be empty is checked elsewhere.
     pub(crate) fn text(&mut self, key: &'static str, mend: &'static str) -> Option<&'a str> {
         match self.value(key)? {
             Value::Text(text) => Some(text),
@@ -64,6 +69,16 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// Reads a text of which there may be none; an empty one is a problem, since it may be a value that was forgotten.
+    pub(crate) fn optional_text(&mut self, key: &'static str, mend: &'static str) -> Option<&'a str> {
+        let text = self.text(key, mend)?;
+        if text.trim().is_empty() {
+            self.problem(ConfigProblem::new(key, format!("{mend}{LEAVE_OUT}")).showing(text));
+            return None;
+        }
+        Some(text)
+    }
+
     /// Reads an integer; as text too, since the environment has nothing else.
     pub(crate) fn integer<T: TryFrom<i128>>(&mut self, key: &'static str, mend: &'static str) -> Option<T> {
         let value = self.value(key)?;
@@ -74,7 +89,7 @@ impl<'a> Keys<'a> {
         };
         let integer = integer.and_then(|integer| T::try_from(integer).ok());
         if integer.is_none() {
-            self.problem(shown(ConfigProblem::new(key, mend), value));
+            self.problem(refused(key, mend.to_owned(), value));
         }
         integer
     }
@@ -93,7 +108,7 @@ impl<'a> Keys<'a> {
             _ => None,
         };
         if boolean.is_none() {
-            self.problem(shown(ConfigProblem::new(key, "enter true or false"), value));
+            self.problem(refused(key, "enter true or false".to_owned(), value));
         }
         boolean
     }
@@ -108,21 +123,37 @@ impl<'a> Keys<'a> {
         };
         if duration.is_none() {
             let mend = "enter a time such as \"30s\", \"5m\" or \"1h 30m\", or whole seconds";
-            self.problem(shown(ConfigProblem::new(key, mend), value));
+            self.problem(refused(key, mend.to_owned(), value));
         }
         duration
     }
 
-    /// Reads one of a few names.
+    /// Reads one of a few names, and lists them when it is none.
     pub(crate) fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
+        self.choice_or(key, choices, None)
+    }
+
+    /// Reads one of a few names; `mend` says what to enter where a list of them would not tell.
+    pub(crate) fn choice_or<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&str, T)],
+        mend: Option<&str>,
+    ) -> Option<T> {
         let value = self.value(key)?;
         let chosen = match value {
             Value::Text(text) => choices.iter().find(|(name, _)| text.eq_ignore_ascii_case(name)),
             _ => None,
         };
         if chosen.is_none() {
-            let names: Vec<_> = choices.iter().map(|(name, _)| format!("{name:?}")).collect();
-            self.problem(shown(ConfigProblem::new(key, format!("enter {}", names.join(" or "))), value));
+            let names =
+                || choices.iter().map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(" or ");
+            let mend = mend.map_or_else(|| format!("enter {}", names()), str::to_owned);
+            let pasted = match value {
+                Value::Text(text) if !text.trim().is_empty() => blank::at_ends(text),
+                _ => None,
+            };
+            self.problem(refused(key, pasted.unwrap_or(mend), value));
         }
         chosen.map(|(_, choice)| *choice)
     }
@@ -160,6 +191,13 @@ impl<'a> Keys<'a> {
         }
         self.problems
     }
+}
+
+/// Makes the problem of a value that cannot be read; every key with such a value can be left out.
+fn refused(key: &'static str, mend: String, value: &Value) -> ConfigProblem {
+    let is_empty = matches!(value, Value::Text(text) if text.trim().is_empty());
+    let mend = if is_empty { mend + LEAVE_OUT } else { mend };
+    shown(ConfigProblem::new(key, mend), value)
 }
 
 fn shown(problem: ConfigProblem, value: &Value) -> ConfigProblem {

@@ -22,6 +22,6 @@ pub use server::{AuthenticationMethod, Chunking, InitialResponse, MailServerConf
 pub use timeouts::Timeouts;
 
 pub(crate) use draft::Draft;
-pub(crate) use keys::Keys;
+pub(crate) use keys::{Keys, LEAVE_OUT};
 pub(crate) use problem::{Problems, is_like_a_secret, quoted};
 pub(crate) use value::{Table, Value};

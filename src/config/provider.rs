@@ -106,6 +106,16 @@ impl MailProvider {
         self.service().map_or(Tls::StartTls, |service| service.tls)
     }
 
+    /// Says that the service has STARTTLS alone, as what to enter; `None` where it has more.
+    pub(super) fn only_starttls(self) -> Option<String> {
+        let title = match (self, self.service()) {
+            (Self::Exchange(_), _) => "Exchange Online",
+            (_, Some(service)) if service.implicit_ports.is_empty() => service.title,
+            _ => return None,
+        };
+        Some(format!("enter \"starttls\": {title} has nothing else"))
+    }
+
     /// Exchange Online allows three connections at once for a mailbox; Outlook.com is taken to be as strict.
     pub(super) fn connections(self) -> u32 {
         match self {

@@ -193,7 +193,7 @@ fn read_entra(
     let client_id = read_client_id(keys);
     let credential = ClientCredential::read(keys, directory);
     let authority = keys
-        .text("authority", "enter the URL of the sign-in host")
+        .optional_text("authority", "enter the URL of the sign-in host")
         .and_then(|given| keys.accept(parse_authority(given)));
     let token_store = if grant == Some(Grant::ClientCredentials) {
         if !ClientCredential::is_given(keys) {

@@ -120,7 +120,11 @@ impl OtherIssuer {
 }
 
 fn read_url(keys: &mut Keys<'_>, key: &'static str) -> Option<Url> {
-    let given = keys.text(key, "enter the URL that the server's documentation names")?;
+    const MEND: &str = "enter the URL that the server's documentation names";
+    let given = match key {
+        TOKEN_ENDPOINT => keys.text(key, MEND)?,
+        _ => keys.optional_text(key, MEND)?,
+    };
     keys.accept(parse_url(key, given))
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use crate::config::{ConfigProblem, Keys, Table, Value, blank, is_like_a_secret, quoted};
+use crate::config::{ConfigProblem, Keys, LEAVE_OUT, Table, Value, blank, is_like_a_secret, quoted};
 use crate::oauth::CertificateError;
 
 /// The longest secret that a file may hold.
@@ -53,7 +53,9 @@ fn read_as(keys: &mut Keys<'_>, key: &'static str, directory: &Path, form: Form)
         }
     };
     let ends = || blank::at_ends(&text).filter(|_| form == Form::Line);
-    let wrong = if text.is_empty() {
+    let wrong = if text.is_empty() && origin.is_empty() && (form == Form::Pem || key == "client_secret") {
+        &format!("enter the secret{LEAVE_OUT}")
+    } else if text.is_empty() {
         "enter the secret: it is empty"
     } else if let Some(mend) = ends() {
         &format!("{mend}, or copy the secret again")

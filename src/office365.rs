@@ -127,7 +127,7 @@ impl<'de> Deserialize<'de> for Office365Profile {
             Some(MailProvider::Exchange(Cloud::default())),
         );
         builder.draft.problems.extend(keys.finish());
-        builder.build().map_err(D::Error::custom)
+        builder.build().map_err(|error| D::Error::custom(error.showing_entered(&table)))
     }
 }
 

@@ -256,12 +256,12 @@ fn a_port_that_does_not_fit_the_encryption_is_refused() {
 fn waits_and_limits_have_bounds() {
     assert_reads(
         custom().timeouts(Timeouts::new().with_connect(Duration::ZERO)).build(),
-        "timeouts.connect (given \"0ns\"): enter a time longer than zero and at most 24 hours, such as 30s or 5m",
+        "timeouts.connect (given \"0s\"): enter a time longer than zero and at most 24 hours, such as 30s or 5m",
     );
     assert!(custom().timeouts(Timeouts::new().with_total(Duration::MAX)).build().is_err());
     assert_reads(
         custom().refresh_margin(Duration::from_secs(3600)).build(),
-        "refresh_margin (given \"3600s\"): enter at most 45m: tokens live for an hour or little more, and would never be used",
+        "refresh_margin (given \"1h\"): enter at most 45m: tokens live for an hour or little more, and would never be used",
     );
     let five = NonZeroU32::new(5).unwrap();
     assert_reads(

@@ -209,6 +209,8 @@ fn bad_settings_are_bad_to_both() {
         with(exchange, "server.limits.messages_per_minute", &json!("many")),
         with(exchange, "server.trust_platform_roots", &json!("maybe")),
         with(exchange, "server.timeouts.connect", &json!("5 parsecs")),
+        with(exchange, "server.timeouts.connect", &json!("1h1h1h 3s")),
+        with(exchange, "server.timeouts.connect", &json!("30s 5m")),
         with(exchange, "server.timeouts.connect", &json!(-5)),
         with(exchange, "server.timeouts.connect", &json!(1.5)),
         with(exchange, "server.minimum_tls", &json!("1.1")),

@@ -174,7 +174,7 @@ fn limits_reuse_and_retries_are_settings() {
             "limits = { recipients_per_day = 'all' }",
             r#"limits.recipients_per_day (given "all"): enter a number from 1 to 4294967295, or "none""#,
         ),
-        ("reuse = { idle = '25h' }", r#"reuse.idle (given "90000s"): enter at most 24 hours, such as 2m"#),
+        ("reuse = { idle = '25h' }", r#"reuse.idle (given "25h"): enter at most 24 hours, such as 2m"#),
     ] {
         assert_eq!(problems(&format!("{SERVER}{keys}\n{OAUTH}")), [format!("server.{line}")], "{keys}");
     }
@@ -406,6 +406,37 @@ fn who_enters_tls_or_ssl_reads_what_there_is_to_choose() {
     assert_eq!(found, [r#"server.tls (given "starttls "): remove the blank at its end"#]);
     let found = problems(&format!("{SERVER}profile = 'gmai'\ntls = 'ssl'\n{OAUTH}"));
     assert_eq!(found.last().unwrap(), &format!("server.tls (given \"ssl\"): {any}"));
+}
+
+#[test]
+fn a_problem_shows_what_was_entered() {
+    let found = problems(&format!("{SERVER}tls = 'Implicit'\nport = ' 0465 '\n{OAUTH}"));
+    assert!(
+        found[0].starts_with(r#"server.port (given " 0465 ")"#) && found[1].contains(r#"(given "Implicit")"#),
+        "{found:?}"
+    );
+    for (key, entered) in [
+        ("timeouts.connect", "'0s'"),
+        ("timeouts.connect", "'0'"),
+        ("timeouts.connect", "0"),
+        ("timeouts.total", "'999999999h'"),
+        ("timeouts.total", "' 90000 sec'"),
+        ("reuse.idle", "'1500m'"),
+        ("refresh_margin", "'60 minutes'"),
+        ("refresh_margin", "3600"),
+        ("timeouts.tls", "'1h1h1h 3s'"),
+        ("timeouts.tls", "'3s 1h'"),
+    ] {
+        let found = problems(&format!("{SERVER}{key} = {entered}\n{OAUTH}"));
+        let shown = format!("server.{key} (given \"{}\"): enter ", entered.trim_matches('\''));
+        assert!(found.iter().any(|line| line.starts_with(&shown)), "{shown}: {found:?}");
+        let error =
+            toml::from_str::<Office365Profile>(&format!("{key} = {entered}")).unwrap_err().to_string();
+        assert!(error.contains(shown.trim_start_matches("server.")), "{error}");
+        let error =
+            toml::from_str::<MailServerConfig>(&format!("{key} = {entered}\nport = 587")).unwrap_err();
+        assert!(error.to_string().contains(shown.trim_start_matches("server.")), "{error}");
+    }
 }
 
 #[test]

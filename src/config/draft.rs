@@ -11,6 +11,7 @@ use super::mailbox;
 use super::problem::{ConfigError, ConfigProblem, Problems};
 use super::provider::MailProvider;
 use super::server::{Chunking, InitialResponse, MailServerConfig, Tls};
+use super::time;
 use super::timeouts::Timeouts;
 use crate::tls::{TlsSettings, TlsVersion};
 
@@ -257,5 +258,5 @@ fn refresh_margin(margin: Duration) -> Result<Duration, ConfigProblem> {
         return Ok(margin);
     }
     let mend = "enter at most 45m: tokens live for an hour or little more, and would never be used";
-    Err(ConfigProblem::new("refresh_margin", mend).showing(format_args!("{margin:?}")))
+    Err(ConfigProblem::new("refresh_margin", mend).showing(time::written(margin)))
 }

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::problem::ConfigProblem;
+use super::time::written;
 
 /// More connections at once than that Exchange Online refuses a mailbox.
 pub(super) const EXCHANGE_CONNECTIONS: u32 = 3;
@@ -203,7 +204,7 @@ impl ConnectionReuse {
         [("idle", self.idle), ("age", self.age)].into_iter().filter(|(_, time)| *time > LONGEST).map(
             |(name, time)| {
                 ConfigProblem::new(name, "enter at most 24 hours, such as 2m")
-                    .showing(format_args!("{time:?}"))
+                    .showing(written(time))
                     .within("reuse")
             },
         )

@@ -11,6 +11,7 @@ mod problem;
 mod provider;
 mod read;
 mod server;
+mod time;
 mod timeouts;
 mod value;
 

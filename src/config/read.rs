@@ -151,6 +151,6 @@ impl<'de> Deserialize<'de> for MailServerConfig {
         let mut keys = Keys::new(&table);
         let mut draft = Draft::read(&mut keys, Path::new(""), None);
         draft.problems.extend(keys.finish());
-        draft.complete().map_err(D::Error::custom)
+        draft.complete().map_err(|error| D::Error::custom(error.showing_entered(&table)))
     }
 }

@@ -144,7 +144,7 @@ impl Settings {
         let mut keys = Keys::new(table);
         let profile = read_profile(&mut keys);
         let server = read_by_profile(profile, keys, &self.directory)
-            .map_err(|error| root.add_within("server", error.into_problems()));
+            .map_err(|error| root.add_within("server", error.showing_entered(table).into_problems()));
         (profile, server.ok())
     }
 

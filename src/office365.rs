@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, Error};
 use crate::cloud::Cloud;
 use crate::config::{
     AuthenticationMethod, ConfigError, ConfigProblem, Draft, Keys, MailProvider, MailServerConfig, Problems,
-    ServerBuilder, Table, Tls,
+    ServerBuilder, Table, Tls, blank,
 };
 
 /// The port that Exchange Online takes submissions on.
@@ -97,11 +97,12 @@ impl ServerBuilder<Office365Profile> {
 }
 
 impl ServerBuilder<Office365Profile> {
-    /// Reads the keys of `[server]`; relative paths are taken from `directory`.
-    pub(crate) fn read(keys: &mut Keys<'_>, directory: &Path) -> Self {
+    /// Reads the keys of `[server]`; relative paths are taken from `directory`. `profile` is `None` when it is not known
+    /// that this one was meant.
+    pub(crate) fn read(keys: &mut Keys<'_>, directory: &Path, profile: Option<MailProvider>) -> Self {
         let clouds = Cloud::ALL.map(|cloud| (cloud.name(), cloud));
         let cloud = keys.choice("cloud", &clouds);
-        let mut draft = Draft::read(keys, directory);
+        let mut draft = Draft::read(keys, directory, profile);
         draft.provider = cloud.map(MailProvider::Exchange);
         Self::new(draft)
     }
@@ -120,9 +121,13 @@ impl<'de> Deserialize<'de> for Office365Profile {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let table = Table::deserialize(deserializer)?;
         let mut keys = Keys::new(&table);
-        let mut builder = ServerBuilder::<Self>::read(&mut keys, Path::new(""));
+        let mut builder = ServerBuilder::<Self>::read(
+            &mut keys,
+            Path::new(""),
+            Some(MailProvider::Exchange(Cloud::default())),
+        );
         builder.draft.problems.extend(keys.finish());
-        builder.build().map_err(D::Error::custom)
+        builder.build().map_err(|error| D::Error::custom(error.showing_entered(&table)))
     }
 }
 
@@ -175,7 +180,7 @@ fn tls_problem(tls: Tls, reason: &str) -> ConfigProblem {
 }
 
 fn username_problem(username: &str) -> Option<ConfigProblem> {
-    let is_readable = username.trim() == username && !username.chars().any(char::is_control);
+    let is_readable = blank::at_ends(username).is_none() && !username.chars().any(char::is_control);
     (is_readable && username.parse::<lettre::Address>().is_err()).then(|| {
         let mend = "enter the whole user principal name, such as svc-mail@contoso.com";
         ConfigProblem::new("username", mend).showing(username)
@@ -214,7 +219,7 @@ fn host_problem(given: &str, cloud: Cloud) -> Option<ConfigProblem> {
         "Exchange Online is reached by name only; its addresses change".to_owned()
     } else {
         format!(
-            "that is no host of cloud {cloud}; for another server use MailServerConfig, or profile \"custom\" in a settings file"
+            "that is no host of cloud {cloud}; for another server use the general mail server settings, in a settings file profile \"custom\""
         )
     };
     Some(ConfigProblem::new("host", format!("enter {right}: {reason}")).showing(given))

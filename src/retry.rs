@@ -50,13 +50,21 @@ impl RetryPolicy {
     }
 
     /// Sets the wait after the first failure; it doubles after each. Default: 1 second.
+    ///
+    /// Half of each wait is random.
     #[must_use]
     pub fn with_first_wait(mut self, wait: Duration) -> Self {
         self.backoff.first = wait;
         self
     }
 
-    /// Sets the longest wait between two attempts. Default: 30 seconds.
+    /// Sets how far the wait grows by doubling. Default: 30 seconds.
+    ///
+    /// It does not shorten a wait that the server has a say in, [`Error::retry_after`](crate::Error::retry_after): what the
+    /// token endpoint asks for with `Retry-After`, or the window of a published limit that the mail server's reply names,
+    /// such as a minute for messages a minute. The longer of the two waits is kept. One that would end after
+    /// [`Timeouts::total`](crate::Timeouts::total) is not begun: the submission fails at once with the error of its last
+    /// attempt.
     #[must_use]
     pub fn with_longest_wait(mut self, wait: Duration) -> Self {
         self.backoff.cap = wait;
@@ -73,7 +81,7 @@ impl RetryPolicy {
         self.backoff.first
     }
 
-    /// Returns the longest wait between two attempts.
+    /// Returns how far the wait grows by doubling; [`with_longest_wait`](Self::with_longest_wait) says what is longer.
     pub fn longest_wait(&self) -> Duration {
         self.backoff.cap
     }

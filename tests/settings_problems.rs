@@ -6,8 +6,8 @@ use std::time::Duration;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use smtp_oauth::{
     Authentication, AuthenticationMethod, Chunking, Cloud, ConfigError, ConfigProblem, InitialResponse,
-    MailProvider, MailServerConfig, Mailer, Office365Profile, ServerBuilder, Timeouts, Tls, TlsVersion,
-    basic_authentication_retirement, token,
+    MailProvider, MailServerConfig, Mailer, Office365Profile, SendingLimits, ServerBuilder, Timeouts, Tls,
+    TlsVersion, basic_authentication_retirement, token,
 };
 
 fn office365() -> ServerBuilder<Office365Profile> {
@@ -155,7 +155,7 @@ fn a_host_that_is_not_the_clouds_is_named_for_what_it_is() {
             Cloud::Public,
             "smtp.gmail.com",
             "smtp.office365.com",
-            "that is no host of cloud public; for another server use MailServerConfig, or profile \"custom\" in a settings file",
+            "that is no host of cloud public; for another server use the general mail server settings, in a settings file profile \"custom\"",
         ),
     ] {
         assert_reads(
@@ -188,10 +188,7 @@ fn a_sender_that_is_no_address_is_refused() {
 #[test]
 fn a_user_name_that_cannot_be_one_says_what_to_mend() {
     let server = || MailServerConfig::builder().host("mail.contoso.com").sender("a@contoso.com");
-    assert_reads(
-        server().username("svc ").build(),
-        "username (given \"svc \"): remove the spaces around the name",
-    );
+    assert_reads(server().username("svc ").build(), "username (given \"svc \"): remove the blank at its end");
     let long = server().username("x".repeat(321)).build().unwrap_err().to_string();
     let mend = "enter the name that signs in; no server has names of more than 320 octets";
     assert!(long.contains("username (given \"xxx") && long.contains(mend), "{long}");
@@ -259,12 +256,12 @@ fn a_port_that_does_not_fit_the_encryption_is_refused() {
 fn waits_and_limits_have_bounds() {
     assert_reads(
         custom().timeouts(Timeouts::new().with_connect(Duration::ZERO)).build(),
-        "timeouts.connect (given \"0ns\"): enter a time longer than zero and at most 24 hours, such as 30s or 5m",
+        "timeouts.connect (given \"0s\"): enter a time longer than zero and at most 24 hours, such as 30s or 5m",
     );
     assert!(custom().timeouts(Timeouts::new().with_total(Duration::MAX)).build().is_err());
     assert_reads(
         custom().refresh_margin(Duration::from_secs(3600)).build(),
-        "refresh_margin (given \"3600s\"): enter at most 45m: tokens live for an hour or little more, and would never be used",
+        "refresh_margin (given \"1h\"): enter at most 45m: tokens live for an hour or little more, and would never be used",
     );
     let five = NonZeroU32::new(5).unwrap();
     assert_reads(
@@ -272,6 +269,34 @@ fn waits_and_limits_have_bounds() {
         "max_connections (given \"5\"): enter at most 3: Exchange Online refuses a mailbox's fourth connection (432 4.3.2)",
     );
     assert_eq!(custom().max_connections(five).build().unwrap().max_connections(), five);
+}
+
+#[test]
+fn more_than_exchange_online_allows_is_warned_of() {
+    let warnings = |limits: SendingLimits| office365().limits(limits).build().unwrap().config().warnings();
+    assert!(warnings(SendingLimits::exchange_online()).is_empty());
+    let allowed = SendingLimits::exchange_online();
+    for (limits, warning) in [
+        (
+            allowed.with_messages_per_minute(NonZeroU32::new(31)),
+            "limits.messages_per_minute is 31, while Exchange Online allows a mailbox 30 messages a minute: it delays the others to later minutes, or refuses them for a while",
+        ),
+        (
+            allowed.with_recipients_per_day(None),
+            "limits.recipients_per_day is none, while Exchange Online allows a mailbox 10,000 recipients in 24 hours: it refuses the others until there is room again (554 5.2.0)",
+        ),
+    ] {
+        assert_eq!(warnings(limits), [warning]);
+    }
+    assert_eq!(warnings(SendingLimits::new()).len(), 2);
+    let relay = office365().host("localhost").port(2525).max_connections(NonZeroU32::MAX).build().unwrap();
+    assert_eq!(
+        relay.config().warnings(),
+        [
+            "max_connections is 4294967295, while Exchange Online allows a mailbox 3 connections at once: it refuses each one beyond (432 4.3.2), and messages are delayed"
+        ]
+    );
+    assert!(custom().limits(SendingLimits::new()).build().unwrap().warnings().is_empty());
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn a_secret_given_wrongly_is_explained_without_its_content() {
         ("12345", format!("{HOW}, not a number")),
         ("true", format!("{HOW}, not true or false")),
         ("['s3cr3t~Q-geheim']", format!("{HOW}, not a list")),
-        ("''", "enter the secret: it is empty".to_owned()),
+        ("''", "enter the secret, or leave the key out: it is empty".to_owned()),
         ("{}", format!("{HOW}, one of the two")),
         ("{ env = 'A', file = 'b' }", format!("{HOW}, one of the two")),
         ("{ env = 'SMTP_OAUTH_UNSET' }", "set the environment variable SMTP_OAUTH_UNSET".to_owned()),

@@ -161,7 +161,7 @@ fn what_a_service_would_refuse_is_reported_under_its_key() {
         "profile = 'gmail'\nport = 2525\ncloud = 'public'\nmax_connections = 0",
         "client_id = ''\nclient_secret_expires = 2028-06-30",
         &[
-            "server.max_connections (given \"0\"): enter a number from 1 on",
+            "server.max_connections (given \"0\"): enter a number from 1 to 4294967295",
             "server.cloud: remove it, or set profile to \"office365\": other servers belong to no cloud of Microsoft's",
             "server.port (given \"2525\"): enter 465: Gmail takes no other port with tls implicit",
             "authentication.client_id: enter the client id that the authorization server gave the app",

@@ -168,18 +168,21 @@ fn limits_reuse_and_retries_are_settings() {
     for (keys, line) in [
         (
             "limits = { messages_per_minute = 0 }",
-            r#"limits.messages_per_minute (given "0"): enter a number from 1 on, or "none""#,
+            r#"limits.messages_per_minute (given "0"): enter a number from 1 to 4294967295, or "none""#,
         ),
         (
             "limits = { recipients_per_day = 'all' }",
-            r#"limits.recipients_per_day (given "all"): enter a number from 1 on, or "none""#,
+            r#"limits.recipients_per_day (given "all"): enter a number from 1 to 4294967295, or "none""#,
         ),
-        ("reuse = { idle = '25h' }", r#"reuse.idle (given "90000s"): enter at most 24 hours, such as 2m"#),
+        ("reuse = { idle = '25h' }", r#"reuse.idle (given "25h"): enter at most 24 hours, such as 2m"#),
     ] {
         assert_eq!(problems(&format!("{SERVER}{keys}\n{OAUTH}")), [format!("server.{line}")], "{keys}");
     }
     let lines = problems(&format!("{SERVER}{OAUTH}[retry]\nattempts = 0\nfirst_wait = 'soon'\ntimes = 3\n"));
-    assert_eq!(lines[0], r#"retry.attempts (given "0"): enter how often to try in all, from 1 on"#);
+    assert_eq!(
+        lines[0],
+        r#"retry.attempts (given "0"): enter how often to try in all, from 1 to 4294967295"#
+    );
     assert!(lines[1].starts_with(r#"retry.first_wait (given "soon"): enter a time such as"#), "{lines:?}");
     assert!(lines[2].starts_with("retry.times: remove this unknown key"), "{lines:?}");
 }
@@ -219,7 +222,10 @@ fn each_mistake_in_server_is_explained_under_its_path() {
             server("port = 465"),
             r#"server.port (given "465"): enter 587: Exchange Online has no implicit TLS, so nothing answers on 465"#,
         ),
-        (server("tls = 'ssl'"), r#"server.tls (given "ssl"): enter "starttls" or "implicit" or "none""#),
+        (
+            server("tls = 'ssl'"),
+            r#"server.tls (given "ssl"): enter "starttls": Exchange Online has nothing else"#,
+        ),
         (
             server("minimum_tls = 1.1"),
             r#"server.minimum_tls (given "1.1"): enter 1.2 or 1.3: older versions are not safe (RFC 8996), and Exchange Online refuses them"#,
@@ -229,7 +235,14 @@ fn each_mistake_in_server_is_explained_under_its_path() {
             r#"server.cloud (given "germany"): enter "public" or "us-government" or "us-government-dod" or "china""#,
         ),
         (server("host = 5"), "server.host: enter the server's name: this must be a text, not a number"),
-        (server("max_connections = 0"), r#"server.max_connections (given "0"): enter a number from 1 on"#),
+        (
+            server("max_connections = 4294967296"),
+            r#"server.max_connections (given "4294967296"): enter a number from 1 to 4294967295"#,
+        ),
+        (
+            server("max_connections = 0"),
+            r#"server.max_connections (given "0"): enter a number from 1 to 4294967295"#,
+        ),
         (
             server("trust_platform_roots = 'maybe'"),
             r#"server.trust_platform_roots (given "maybe"): enter true or false"#,
@@ -270,6 +283,168 @@ fn profile_and_cloud_and_method_must_fit_together() {
 }
 
 #[test]
+fn what_copying_brought_along_is_named_wherever_it_was_pasted() {
+    let server = |key: &str, value: &str| {
+        format!("[server]\n{key} = \"{value}\"\nusername = 'a@contoso.com'\n{OAUTH}")
+    };
+    let username =
+        |value: &str| format!("[server]\nusername = \"{value}\"\nsender = 'a@contoso.com'\n{OAUTH}");
+    let oauth = |key: &str, value: &str| {
+        let keys = [
+            ("tenant", "contoso.com"),
+            ("client_id", "8f2c1d1e-0000-4000-8000-000000000001"),
+            ("client_secret", "x"),
+        ];
+        let lines =
+            keys.map(|(name, usual)| format!("{name} = \"{}\"\n", if name == key { value } else { usual }));
+        format!("{SERVER}[authentication]\n{}", lines.concat())
+    };
+    let guid = "8f2c1d1e-0000-4000-8000-000000000001";
+    let gmail = |text: String| {
+        text.replace("[server]", "[server]\nprofile = 'gmail'").replace("tenant = \"contoso.com\"\n", "")
+    };
+    for (text, field) in [
+        (server("host", "smtp.office365.com_"), "server.host"),
+        (server("sender", "Alerts <a@contoso.com>_"), "server.sender"),
+        (server("test_recipient", "a@contoso.com_"), "server.test_recipient"),
+        (server("hello_name", "app.contoso.com_"), "server.hello_name"),
+        (username("svc@contoso.com_"), "server.username"),
+        (oauth("tenant", "contoso.com_"), "authentication.tenant"),
+        (oauth("client_id", &format!("{guid}_")), "authentication.client_id"),
+        (oauth("client_secret", &format!("{SECRET}_")), "authentication.client_secret"),
+        (gmail(oauth("client_id", "1234.apps.googleusercontent.com_")), "authentication.client_id"),
+    ] {
+        for (pasted, mend) in [
+            (" ", "remove the blank at its end"),
+            ("\\n", "remove the line break at its end"),
+            ("\\u00A0", "remove the invisible character U+00A0 at its end"),
+            ("\\u200B", "remove the invisible character U+200B at its end"),
+        ] {
+            let found = problems(&text.replace("_\"", &format!("{pasted}\"")));
+            let [line] = found.as_slice() else { panic!("{found:?}") };
+            assert!(line.starts_with(field) && line.contains(mend), "{pasted:?}: {line}");
+        }
+    }
+    let gmail = username("svc@gmail.com ").replace("[server]", "[server]\nprofile = 'gmail'");
+    let gmail = gmail.replace("tenant = 'contoso.onmicrosoft.com'\n", "");
+    assert_eq!(
+        problems(&gmail),
+        [r#"server.username (given "svc@gmail.com "): remove the blank at its end"#]
+    );
+}
+
+#[test]
+fn an_empty_value_of_an_optional_key_says_that_it_can_be_left_out() {
+    for key in [
+        "host",
+        "port",
+        "tls",
+        "minimum_tls",
+        "sender",
+        "test_recipient",
+        "hello_name",
+        "max_connections",
+        "chunking",
+        "initial_response",
+        "refresh_margin",
+        "limits.messages_per_minute",
+        "reuse.idle",
+        "timeouts.connect",
+        "root_certificates",
+        "trust_platform_roots",
+        "cloud",
+    ] {
+        for value in ["", " "] {
+            let found = problems(&format!("{SERVER}{key} = '{value}'\n{OAUTH}"));
+            let [line] = found.as_slice() else { panic!("{key}: {found:?}") };
+            assert!(line.starts_with(&format!("server.{key} (given \"{value}\"): enter ")), "{line}");
+            assert!(line.ends_with(", or leave the key out: it is empty"), "{line}");
+        }
+    }
+    for key in [
+        "method",
+        "grant",
+        "authority",
+        "client_secret",
+        "federated_token_file",
+        "token_store",
+        "token_store = { redis = 'redis://localhost', key = '' } #",
+    ] {
+        let found = problems(&format!("{SERVER}{OAUTH}{key} = ''\n"));
+        let [line] = found.as_slice() else { panic!("{key}: {found:?}") };
+        assert!(line.ends_with(", or leave the key out: it is empty"), "{line}");
+    }
+    for (text, line) in [
+        (
+            format!("[server]\nusername = ''\n{OAUTH}"),
+            "server.username: enter the name that signs in, such as svc-mail@contoso.com",
+        ),
+        (
+            format!("{SERVER}profile = 'custom'\nhost = ''\n{OAUTH}"),
+            "server.host: enter the mail server's name, such as smtp.office365.com",
+        ),
+    ] {
+        assert_eq!(problems(&text), [line]);
+    }
+}
+
+#[test]
+fn who_enters_tls_or_ssl_reads_what_there_is_to_choose() {
+    let any = r#"enter "starttls" (port 587, where the connection is encrypted before anybody signs in) or "implicit" (port 465, where it is encrypted from the start), or "none" for a server on this machine"#;
+    for given in ["TLS", "ssl", "STARTTLS/TLS"] {
+        for (profile, mend) in [
+            ("profile = 'office365'", r#"enter "starttls": Exchange Online has nothing else"#),
+            ("", r#"enter "starttls": Exchange Online has nothing else"#),
+            ("profile = 'outlook.com'", r#"enter "starttls": Outlook.com has nothing else"#),
+            ("profile = 'custom'\nhost = 'mail.contoso.com'", any),
+        ] {
+            let found = problems(&format!("{SERVER}{profile}\ntls = '{given}'\n{OAUTH}"));
+            assert_eq!(found, [format!("server.tls (given {given:?}): {mend}")]);
+        }
+    }
+    let found = problems(&format!("{SERVER}tls = 'starttls '\n{OAUTH}"));
+    assert_eq!(found, [r#"server.tls (given "starttls "): remove the blank at its end"#]);
+    let found = problems(&format!("{SERVER}profile = 'gmai'\ntls = 'ssl'\n{OAUTH}"));
+    assert_eq!(found.last().unwrap(), &format!("server.tls (given \"ssl\"): {any}"));
+}
+
+#[test]
+fn a_problem_shows_what_was_entered() {
+    let found = problems(&format!("{SERVER}tls = 'Implicit'\nport = ' 0465 '\n{OAUTH}"));
+    assert!(
+        found[0].starts_with(r#"server.port (given " 0465 ")"#) && found[1].contains(r#"(given "Implicit")"#),
+        "{found:?}"
+    );
+    for (key, entered) in [
+        ("timeouts.connect", "'0s'"),
+        ("timeouts.connect", "'0'"),
+        ("timeouts.connect", "0"),
+        ("timeouts.total", "'999999999h'"),
+        ("timeouts.total", "' 90000 sec'"),
+        ("reuse.idle", "'1500m'"),
+        ("refresh_margin", "'60 minutes'"),
+        ("refresh_margin", "3600"),
+        ("timeouts.tls", "'1h1h1h 3s'"),
+        ("timeouts.tls", "'3s 1h'"),
+    ] {
+        let found = problems(&format!("{SERVER}{key} = {entered}\n{OAUTH}"));
+        let shown = format!("server.{key} (given \"{}\"): enter ", entered.trim_matches('\''));
+        assert!(found.iter().any(|line| line.starts_with(&shown)), "{shown}: {found:?}");
+        let error =
+            toml::from_str::<Office365Profile>(&format!("{key} = {entered}")).unwrap_err().to_string();
+        assert!(error.contains(shown.trim_start_matches("server.")), "{error}");
+        let error =
+            toml::from_str::<MailServerConfig>(&format!("{key} = {entered}\nport = 587")).unwrap_err();
+        assert!(error.to_string().contains(shown.trim_start_matches("server.")), "{error}");
+    }
+}
+
+#[test]
+fn a_password_may_begin_and_end_with_a_blank() {
+    resolve(&format!("{SERVER}[authentication]\nmethod = 'basic'\npassword = ' x '\n"));
+}
+
+#[test]
 fn each_mistake_in_authentication_is_explained_under_its_path() {
     let oauth = |key: &str| format!("{SERVER}{OAUTH}{key}\n");
     let basic = |key: &str| format!("{SERVER}[authentication]\nmethod = 'basic'\n{key}\n");
@@ -302,7 +477,7 @@ fn each_mistake_in_authentication_is_explained_under_its_path() {
         ),
         (
             oauth("client_secret = ' x'"),
-            "authentication.client_secret: copy the secret again: there are blanks around it",
+            "authentication.client_secret: remove the blank at its start, or copy the secret again",
         ),
         (
             oauth("").replace("8f2c1d1e-", "my app "),
@@ -318,7 +493,7 @@ fn each_mistake_in_authentication_is_explained_under_its_path() {
         ),
         (
             oauth("token_store = ''"),
-            "authentication.token_store: enter the path of the file that keeps the refresh token",
+            "authentication.token_store: enter the path of the file that keeps the refresh token, or leave the key out: it is empty",
         ),
         (
             oauth("grant = 'password'"),

@@ -6,20 +6,18 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::host::{self, Host};
-use super::limits::{ConnectionReuse, SendingLimits, WhenReached};
+use super::limits::{ConnectionReuse, EXCHANGE_CONNECTIONS, SendingLimits, WhenReached};
 use super::mailbox;
 use super::problem::{ConfigError, ConfigProblem, Problems};
 use super::provider::MailProvider;
 use super::server::{Chunking, InitialResponse, MailServerConfig, Tls};
+use super::time;
 use super::timeouts::Timeouts;
 use crate::tls::{TlsSettings, TlsVersion};
 
 /// Ports of RFC 8314 §7.3 (implicit TLS) and RFC 6409 §3.1 (submission).
 const SUBMISSIONS: u16 = 465;
 const SUBMISSION: u16 = 587;
-
-/// More than that Exchange Online refuses.
-const EXCHANGE_CONNECTIONS: u32 = 3;
 
 /// Entra's tokens live for 60 to 90 minutes: a longer margin would leave none to use.
 const LONGEST_REFRESH_MARGIN: Duration = Duration::from_secs(45 * 60);
@@ -260,5 +258,5 @@ fn refresh_margin(margin: Duration) -> Result<Duration, ConfigProblem> {
         return Ok(margin);
     }
     let mend = "enter at most 45m: tokens live for an hour or little more, and would never be used";
-    Err(ConfigProblem::new("refresh_margin", mend).showing(format_args!("{margin:?}")))
+    Err(ConfigProblem::new("refresh_margin", mend).showing(time::written(margin)))
 }

@@ -1,7 +1,9 @@
 //! Names of hosts: the mail server's (RFC 1123) and our own in EHLO (RFC 5321 §4.1.3). Resolves nothing.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::blank;
 use super::problem::ConfigProblem;
 
 /// A mail server's DNS name or IP address, valid by construction; an IPv6 address has no brackets.
@@ -39,8 +41,11 @@ impl Host {
     }
 }
 
-fn mend(given: &str) -> &'static str {
-    if given.is_empty() {
+fn mend(given: &str) -> Cow<'static, str> {
+    if let Some(mend) = blank::anywhere(given) {
+        return Cow::Owned(mend);
+    }
+    let mend = if given.is_empty() {
         "enter the mail server's name, such as smtp.office365.com"
     } else if given.contains("://") || given.contains('/') || given.contains('@') {
         "enter the server's name alone, such as smtp.office365.com, not a URL"
@@ -52,7 +57,8 @@ fn mend(given: &str) -> &'static str {
         "enter the server's name in its ASCII form (xn--…)"
     } else {
         "enter a DNS name such as smtp.office365.com, or an IP address"
-    }
+    };
+    Cow::Borrowed(mend)
 }
 
 /// Tells whether `name` can be a host's: labels of 1 to 63 letters, digits, `-` and `_`, 253 octets in all.
@@ -83,7 +89,10 @@ pub(crate) fn hello_name(given: &str) -> Result<String, ConfigProblem> {
     if is_valid {
         return Ok(given.to_owned());
     }
-    let mend = "enter this machine's DNS name, or its address in brackets: [192.0.2.1] or [IPv6:2001:db8::1]";
+    let mend = blank::anywhere(given).unwrap_or_else(|| {
+        "enter this machine's DNS name, or its address in brackets: [192.0.2.1] or [IPv6:2001:db8::1]"
+            .to_owned()
+    });
     Err(ConfigProblem::new("hello_name", mend).showing(given))
 }
 
@@ -125,6 +134,8 @@ mod tests {
             ("999.0.2.1", "DNS name"),
             ("mail example", "DNS name"),
             ("mail.example\r\nMAIL", "DNS name"),
+            ("mail.example ", "remove the blank at its end"),
+            ("mail.\u{200b}example", "remove the invisible character U+200B"),
             ("-mail.example", "DNS name"),
             ("mail..example", "DNS name"),
         ] {

@@ -3,8 +3,13 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::blank;
 use super::problem::{ConfigProblem, Problems};
+use super::time;
 use super::value::{Table, Value};
+
+/// What else to do about an empty value of a key that is not required, as forms and environments have it.
+pub(crate) const LEAVE_OUT: &str = ", or leave the key out: it is empty";
 
 /// Reads a table key by key, keeps every problem, and reports the keys that nobody asked for.
 pub(crate) struct Keys<'a> {
@@ -51,6 +56,7 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// Reads a text that must be there, as it is; whether it may be empty is checked elsewhere.
     pub(crate) fn text(&mut self, key: &'static str, mend: &'static str) -> Option<&'a str> {
         match self.value(key)? {
             Value::Text(text) => Some(text),
@@ -64,6 +70,16 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// Reads a text of which there may be none; an empty one is a problem, since it may be a value that was forgotten.
+    pub(crate) fn optional_text(&mut self, key: &'static str, mend: &'static str) -> Option<&'a str> {
+        let text = self.text(key, mend)?;
+        if text.trim().is_empty() {
+            self.problem(ConfigProblem::new(key, format!("{mend}{LEAVE_OUT}")).showing(text));
+            return None;
+        }
+        Some(text)
+    }
+
     /// Reads an integer; as text too, since the environment has nothing else.
     pub(crate) fn integer<T: TryFrom<i128>>(&mut self, key: &'static str, mend: &'static str) -> Option<T> {
         let value = self.value(key)?;
@@ -74,7 +90,7 @@ impl<'a> Keys<'a> {
         };
         let integer = integer.and_then(|integer| T::try_from(integer).ok());
         if integer.is_none() {
-            self.problem(shown(ConfigProblem::new(key, mend), value));
+            self.problem(refused(key, mend.to_owned(), value));
         }
         integer
     }
@@ -93,7 +109,7 @@ impl<'a> Keys<'a> {
             _ => None,
         };
         if boolean.is_none() {
-            self.problem(shown(ConfigProblem::new(key, "enter true or false"), value));
+            self.problem(refused(key, "enter true or false".to_owned(), value));
         }
         boolean
     }
@@ -103,26 +119,42 @@ impl<'a> Keys<'a> {
         let value = self.value(key)?;
         let duration = match value {
             Value::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
-            Value::Text(text) => parse_duration(text),
+            Value::Text(text) => time::parse(text),
             _ => None,
         };
         if duration.is_none() {
             let mend = "enter a time such as \"30s\", \"5m\" or \"1h 30m\", or whole seconds";
-            self.problem(shown(ConfigProblem::new(key, mend), value));
+            self.problem(refused(key, mend.to_owned(), value));
         }
         duration
     }
 
-    /// Reads one of a few names.
+    /// Reads one of a few names, and lists them when it is none.
     pub(crate) fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
+        self.choice_or(key, choices, None)
+    }
+
+    /// Reads one of a few names; `mend` says what to enter where a list of them would not tell.
+    pub(crate) fn choice_or<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&str, T)],
+        mend: Option<&str>,
+    ) -> Option<T> {
         let value = self.value(key)?;
         let chosen = match value {
             Value::Text(text) => choices.iter().find(|(name, _)| text.eq_ignore_ascii_case(name)),
             _ => None,
         };
         if chosen.is_none() {
-            let names: Vec<_> = choices.iter().map(|(name, _)| format!("{name:?}")).collect();
-            self.problem(shown(ConfigProblem::new(key, format!("enter {}", names.join(" or "))), value));
+            let names =
+                || choices.iter().map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(" or ");
+            let mend = mend.map_or_else(|| format!("enter {}", names()), str::to_owned);
+            let pasted = match value {
+                Value::Text(text) if !text.trim().is_empty() => blank::at_ends(text),
+                _ => None,
+            };
+            self.problem(refused(key, pasted.unwrap_or(mend), value));
         }
         chosen.map(|(_, choice)| *choice)
     }
@@ -162,13 +194,17 @@ impl<'a> Keys<'a> {
     }
 }
 
+/// Makes the problem of a value that cannot be read; every key with such a value can be left out.
+fn refused(key: &'static str, mend: String, value: &Value) -> ConfigProblem {
+    let is_empty = matches!(value, Value::Text(text) if text.trim().is_empty());
+    let mend = if is_empty { mend + LEAVE_OUT } else { mend };
+    shown(ConfigProblem::new(key, mend), value)
+}
+
 fn shown(problem: ConfigProblem, value: &Value) -> ConfigProblem {
-    match value {
-        Value::Text(text) => problem.showing(text.as_str()),
-        Value::Integer(number) => problem.showing(number),
-        Value::Float(number) => problem.showing(number),
-        Value::Boolean(boolean) => problem.showing(boolean),
-        other @ (Value::List | Value::Table(_) | Value::Nothing) => problem.showing(other.kind()),
+    match value.entered() {
+        Some(entered) => problem.showing(entered),
+        None => problem.showing(value.kind()),
     }
 }
 
@@ -178,33 +214,6 @@ fn escaped(key: &str) -> String {
         return "\"\"".to_owned(); // As TOML writes it: a problem names its place.
     }
     key.chars().take(60).flat_map(char::escape_debug).collect()
-}
-
-/// Reads numbers with units: `ms`, `s`, `m`, `h`; a number alone is seconds.
-fn parse_duration(text: &str) -> Option<Duration> {
-    let mut rest = text.trim();
-    if let Ok(seconds) = rest.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let mut total = Duration::ZERO;
-    loop {
-        let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
-        let after = after.trim_start();
-        let (unit, remaining) =
-            after.split_at(after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len()));
-        let number: u64 = number.parse().ok()?;
-        total = total.checked_add(match unit {
-            "ms" => Duration::from_millis(number),
-            "s" | "sec" | "second" | "seconds" => Duration::from_secs(number),
-            "m" | "min" | "minute" | "minutes" => Duration::from_secs(number.checked_mul(60)?),
-            "h" | "hour" | "hours" => Duration::from_secs(number.checked_mul(3600)?),
-            _ => return None,
-        })?;
-        rest = remaining.trim_start();
-        if rest.is_empty() {
-            return Some(total);
-        }
-    }
 }
 
 /// Finds the known key that `key` was most likely meant to be.
@@ -239,29 +248,6 @@ fn distance(from: &str, to: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_are_numbers_with_units() {
-        for (text, millis) in [
-            ("30s", Some(30_000)),
-            ("30", Some(30_000)),
-            (" 5 m ", Some(300_000)),
-            ("1h 30m", Some(5_400_000)),
-            ("1m30s", Some(90_000)),
-            ("250ms", Some(250)),
-            ("2 minutes", Some(120_000)),
-            ("", None),
-            ("s", None),
-            ("5 parsecs", None),
-            ("-5s", None),
-            ("1.5s", None),
-            ("5m 3", None),
-            ("99999999999999999999h", None),
-            ("18446744073709551615h", None),
-        ] {
-            assert_eq!(parse_duration(text), millis.map(Duration::from_millis), "{text:?}");
-        }
-    }
 
     #[test]
     fn a_mistyped_key_is_recognised() {

@@ -4,6 +4,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::problem::ConfigProblem;
+use super::time::written;
+
+/// More connections at once than that Exchange Online refuses a mailbox.
+pub(super) const EXCHANGE_CONNECTIONS: u32 = 3;
 
 /// The sending limits of a mailbox, kept on this side so that the server need not refuse.
 ///
@@ -55,6 +59,33 @@ impl SendingLimits {
             recipients_per_message: NonZeroU32::new(500),
             when_reached: WhenReached::Wait,
         }
+    }
+
+    /// Says of each limit that is higher than Exchange Online's what becomes of what goes beyond that.
+    pub(super) fn beyond_exchange_online(&self) -> impl Iterator<Item = String> {
+        let exchange = Self::exchange_online();
+        let rows = [
+            (
+                "messages_per_minute",
+                self.messages_per_minute,
+                exchange.messages_per_minute,
+                "30 messages a minute: it delays the others to later minutes, or refuses them for a while",
+            ),
+            (
+                "recipients_per_day",
+                self.recipients_per_day,
+                exchange.recipients_per_day,
+                "10,000 recipients in 24 hours: it refuses the others until there is room again (554 5.2.0)",
+            ),
+        ];
+        rows.into_iter().filter_map(|(key, limit, allowed, fact)| {
+            let given = match limit {
+                Some(limit) if Some(limit) <= allowed => return None,
+                Some(limit) => limit.to_string(),
+                None => "none".to_owned(),
+            };
+            Some(format!("limits.{key} is {given}, while Exchange Online allows a mailbox {fact}"))
+        })
     }
 
     /// Sets how many messages may go out in any 60 seconds; `None` for no limit.
@@ -173,7 +204,7 @@ impl ConnectionReuse {
         [("idle", self.idle), ("age", self.age)].into_iter().filter(|(_, time)| *time > LONGEST).map(
             |(name, time)| {
                 ConfigProblem::new(name, "enter at most 24 hours, such as 2m")
-                    .showing(format_args!("{time:?}"))
+                    .showing(written(time))
                     .within("reuse")
             },
         )

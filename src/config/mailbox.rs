@@ -3,6 +3,7 @@
 use lettre::Address;
 use lettre::message::{Mailbox, Mailboxes};
 
+use super::blank;
 use super::problem::ConfigProblem;
 
 /// The longest user name: the longest path of RFC 5321 §4.5.3.1 with room to spare.
@@ -11,6 +12,9 @@ const LONGEST_USERNAME: usize = 320;
 /// Reads `alerts@contoso.com` or `Contoso alerts <alerts@contoso.com>`.
 pub(super) fn mailbox(field: &'static str, given: &str) -> Result<Mailbox, ConfigProblem> {
     let refuse = |mend: &'static str| Err(ConfigProblem::new(field, mend).showing(given));
+    if let Some(mend) = blank::at_ends(given) {
+        return Err(ConfigProblem::new(field, mend).showing(given));
+    }
     // lettre panics on CR, LF and NUL in a name when it writes the header.
     if given.chars().any(char::is_control) {
         return refuse(
@@ -34,13 +38,13 @@ pub(super) fn username(given: &str) -> Result<String, ConfigProblem> {
     let refuse = |mend: &'static str| Err(ConfigProblem::new("username", mend).showing(given));
     if given.is_empty() {
         Err(ConfigProblem::new("username", "enter the name that signs in, such as svc-mail@contoso.com"))
+    } else if let Some(mend) = blank::at_ends(given) {
+        Err(ConfigProblem::new("username", mend).showing(given))
     } else if given.chars().any(char::is_control) {
         // XOAUTH2 separates its parts by ^A, PLAIN (RFC 4616) by NUL.
         refuse(
             "remove the control characters (line breaks, tabs, NUL); they could end the sign-in message early",
         )
-    } else if given.trim() != given {
-        refuse("remove the spaces around the name")
     } else if given.len() > LONGEST_USERNAME {
         refuse("enter the name that signs in; no server has names of more than 320 octets")
     } else {
@@ -94,12 +98,7 @@ mod tests {
         {
             assert!(mailbox("sender", given).is_err(), "{given}");
         }
-        for given in [
-            "A\r\nBcc: x <a@contoso.com>",
-            "A\0 <a@contoso.com>",
-            "a@contoso.com\n",
-            "A\u{85} <a@contoso.com>",
-        ] {
+        for given in ["A\r\nBcc: x <a@contoso.com>", "A\0 <a@contoso.com>", "A\u{85} <a@contoso.com>"] {
             let problem = mailbox("sender", given).unwrap_err();
             assert!(problem.mend().contains("control characters"), "{given:?}: {problem}");
         }

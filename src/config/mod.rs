@@ -1,5 +1,6 @@
 //! Mail server settings, checked once and valid from then on. Opens no connection; knows no token.
 
+pub(crate) mod blank;
 mod builder;
 mod draft;
 mod host;
@@ -10,6 +11,7 @@ mod problem;
 mod provider;
 mod read;
 mod server;
+mod time;
 mod timeouts;
 mod value;
 
@@ -21,6 +23,6 @@ pub use server::{AuthenticationMethod, Chunking, InitialResponse, MailServerConf
 pub use timeouts::Timeouts;
 
 pub(crate) use draft::Draft;
-pub(crate) use keys::Keys;
+pub(crate) use keys::{Keys, LEAVE_OUT};
 pub(crate) use problem::{Problems, is_like_a_secret, quoted};
 pub(crate) use value::{Table, Value};

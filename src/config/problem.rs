@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::value::{Table, Value};
+
 /// The longest part of a given value that is kept, in characters.
 const SHOWN: usize = 100;
 
@@ -46,6 +48,14 @@ impl ConfigProblem {
         }
         self.given = Given::Shown(shown);
         self
+    }
+
+    /// Shows what was entered in `table` in place of what was made of it, where a value is shown at all.
+    pub(crate) fn showing_entered(self, table: &Table) -> Self {
+        match (&self.given, table.at(&self.field).and_then(Value::entered)) {
+            (Given::Shown(_), Some(entered)) => self.showing(entered),
+            _ => self,
+        }
     }
 
     /// Puts the table's name before the field: `port` in `server` is `server.port`.
@@ -134,6 +144,11 @@ impl ConfigError {
     /// Returns the problems; there is at least one.
     pub fn problems(&self) -> &[ConfigProblem] {
         &self.problems
+    }
+
+    /// Shows what was entered in `table` in place of what was made of it.
+    pub(crate) fn showing_entered(self, table: &Table) -> Self {
+        Self { problems: self.problems.into_iter().map(|problem| problem.showing_entered(table)).collect() }
     }
 
     pub(crate) fn into_problems(self) -> Vec<ConfigProblem> {

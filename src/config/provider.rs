@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::blank;
 use super::host::Host;
 use super::limits::SendingLimits;
 use super::problem::{ConfigProblem, Problems};
@@ -105,6 +106,16 @@ impl MailProvider {
         self.service().map_or(Tls::StartTls, |service| service.tls)
     }
 
+    /// Says that the service has STARTTLS alone, as what to enter; `None` where it has more.
+    pub(super) fn only_starttls(self) -> Option<String> {
+        let title = match (self, self.service()) {
+            (Self::Exchange(_), _) => "Exchange Online",
+            (_, Some(service)) if service.implicit_ports.is_empty() => service.title,
+            _ => return None,
+        };
+        Some(format!("enter \"starttls\": {title} has nothing else"))
+    }
+
     /// Exchange Online allows three connections at once for a mailbox; Outlook.com is taken to be as strict.
     pub(super) fn connections(self) -> u32 {
         match self {
@@ -172,7 +183,11 @@ impl Service {
     /// Finds what the general checks cannot know; nothing is known of a server on this machine, a fake or a relay.
     pub(super) fn problems(&self, host: &Host, port: u16, tls: Tls, username: &str) -> Problems {
         let mut problems = Problems::default();
-        if self.username == Username::Address && !username.is_empty() && !is_address(username) {
+        if self.username == Username::Address
+            && !username.is_empty()
+            && blank::at_ends(username).is_none()
+            && !is_address(username)
+        {
             let mend = "enter the whole address of the account, such as name@example.com";
             problems.push(ConfigProblem::new("username", mend).showing(username));
         }

@@ -9,9 +9,12 @@ use super::draft::{Draft, Limit, LimitsDraft, PlatformRoots, Root};
 use super::keys::Keys;
 use super::limits::{ConnectionReuse, WhenReached};
 use super::problem::ConfigProblem;
+use super::provider::MailProvider;
 use super::server::{Chunking, InitialResponse, MailServerConfig, Tls};
 use super::timeouts::Timeouts;
 use super::value::{Table, Value};
+
+const ANY_TLS: &str = "enter \"starttls\" (port 587, where the connection is encrypted before anybody signs in) or \"implicit\" (port 465, where it is encrypted from the start), or \"none\" for a server on this machine";
 
 /// The names of the ways to encrypt.
 const TLS: &[(&str, Tls)] =
@@ -22,23 +25,30 @@ const INITIAL_RESPONSE: &[(&str, InitialResponse)] =
 
 const WHEN_REACHED: &[(&str, WhenReached)] = &[("wait", WhenReached::Wait), ("fail", WhenReached::Fail)];
 
-const POSITIVE: &str = "enter a number from 1 on";
+const POSITIVE: &str = "enter a number from 1 to 4294967295";
 
 /// Root certificates of a whole country fit into this.
 const LARGEST_ROOTS: u64 = 4 << 20;
 
 impl Draft {
     /// Reads the keys that every mail server has; relative paths are taken from `directory`.
-    pub(crate) fn read(keys: &mut Keys<'_>, directory: &Path) -> Self {
-        let text = |keys: &mut Keys<'_>, key, mend| keys.text(key, mend).map(str::to_owned);
+    ///
+    /// `profile` is whose server was chosen, if anyone's that is known; it becomes the provider.
+    pub(crate) fn read(keys: &mut Keys<'_>, directory: &Path, profile: Option<MailProvider>) -> Self {
+        let text = |keys: &mut Keys<'_>, key, mend| keys.optional_text(key, mend).map(str::to_owned);
+        let tls = profile.and_then(MailProvider::only_starttls);
         let mut draft = Self {
-            host: text(keys, "host", "enter the server's name"),
+            provider: profile,
+            host: match profile {
+                Some(_) => text(keys, "host", "enter the server's name"),
+                None => keys.text("host", "enter the server's name").map(str::to_owned),
+            },
             port: keys.integer("port", "enter a port number from 1 to 65535, usually 587"),
-            tls: keys.choice("tls", TLS),
+            tls: keys.choice_or("tls", TLS, Some(tls.as_deref().unwrap_or(ANY_TLS))),
             minimum_tls: minimum_tls(keys),
             sender: text(keys, "sender", "enter an address such as alerts@contoso.com"),
             test_recipient: text(keys, "test_recipient", "enter an address such as admin@contoso.com"),
-            username: text(keys, "username", "enter the name that signs in"),
+            username: keys.text("username", "enter the name that signs in").map(str::to_owned),
             timeouts: timeouts(keys),
             hello_name: text(keys, "hello_name", "enter this machine's DNS name"),
             max_connections: keys.positive("max_connections", POSITIVE),
@@ -49,7 +59,7 @@ impl Draft {
             reuse: reuse(keys),
             ..Self::default()
         };
-        if let Some(path) = keys.text("root_certificates", "enter the path of a PEM file") {
+        if let Some(path) = keys.optional_text("root_certificates", "enter the path of a PEM file") {
             let pem = keys.accept(read_roots(&directory.join(path), path));
             draft.roots.extend(pem.map(|pem| Root::new("root_certificates", pem)));
         }
@@ -63,14 +73,14 @@ impl Draft {
 fn minimum_tls(keys: &mut Keys<'_>) -> Option<String> {
     match keys.value("minimum_tls")? {
         Value::Float(number) => Some(number.to_string()), // `minimum_tls = 1.2` without quotes
-        _ => keys.text("minimum_tls", "enter \"1.2\" or \"1.3\"").map(str::to_owned),
+        _ => keys.optional_text("minimum_tls", "enter \"1.2\" or \"1.3\"").map(str::to_owned),
     }
 }
 
 fn limit(keys: &mut Keys<'_>, key: &'static str) -> Option<Limit> {
     match keys.value(key)? {
         Value::Text(text) if text.eq_ignore_ascii_case("none") => Some(Limit::None),
-        _ => keys.positive(key, "enter a number from 1 on, or \"none\"").map(Limit::AtMost),
+        _ => keys.positive(key, "enter a number from 1 to 4294967295, or \"none\"").map(Limit::AtMost),
     }
 }
 
@@ -139,8 +149,8 @@ impl<'de> Deserialize<'de> for MailServerConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let table = Table::deserialize(deserializer)?;
         let mut keys = Keys::new(&table);
-        let mut draft = Draft::read(&mut keys, Path::new(""));
+        let mut draft = Draft::read(&mut keys, Path::new(""), None);
         draft.problems.extend(keys.finish());
-        draft.complete().map_err(D::Error::custom)
+        draft.complete().map_err(|error| D::Error::custom(error.showing_entered(&table)))
     }
 }

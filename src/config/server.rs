@@ -8,7 +8,7 @@ use lettre::message::Mailbox;
 use super::builder::ServerBuilder;
 use super::draft::Draft;
 use super::host::Host;
-use super::limits::{ConnectionReuse, SendingLimits};
+use super::limits::{ConnectionReuse, EXCHANGE_CONNECTIONS, SendingLimits};
 use super::mailbox;
 use super::problem::ConfigProblem;
 use super::provider::MailProvider;
@@ -234,6 +234,34 @@ impl MailServerConfig {
     /// Returns how long a connection is kept for the next message.
     pub fn reuse(&self) -> &ConnectionReuse {
         &self.reuse
+    }
+
+    /// Returns what works now and needs the administrator's attention all the same, in sentences.
+    ///
+    /// That is, for Exchange Online, what the mailbox is allowed less of than is set: connections at once (which only a
+    /// server on this machine may be set to have more of), messages a minute, recipients a day.
+    ///
+    /// ```
+    /// use smtp_oauth::{Office365Profile, SendingLimits};
+    /// use std::num::NonZeroU32;
+    ///
+    /// let limits = SendingLimits::exchange_online().with_messages_per_minute(NonZeroU32::new(100));
+    /// let profile = Office365Profile::builder().username("svc-mail@contoso.com").limits(limits).build()?;
+    /// assert!(profile.config().warnings()[0].contains("allows a mailbox 30 messages a minute"));
+    /// # Ok::<(), smtp_oauth::ConfigError>(())
+    /// ```
+    pub fn warnings(&self) -> Vec<String> {
+        if !matches!(self.provider, MailProvider::Exchange(_)) {
+            return Vec::new();
+        }
+        let connections = (self.max_connections.get() > EXCHANGE_CONNECTIONS).then(|| {
+            format!(
+                "max_connections is {}, while Exchange Online allows a mailbox 3 connections at once: it refuses each one \
+                 beyond (432 4.3.2), and messages are delayed",
+                self.max_connections
+            )
+        });
+        connections.into_iter().chain(self.limits.beyond_exchange_online()).collect()
     }
 
     /// Returns whose mail server it is.

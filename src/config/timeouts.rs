@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::problem::ConfigProblem;
+use super::time::written;
 
 /// The longest wait that can be set; longer ones are mistakes in the unit.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -130,7 +131,7 @@ impl Timeouts {
     pub(crate) fn problems(&self) -> impl Iterator<Item = ConfigProblem> {
         self.named().filter(|(_, wait)| wait.is_zero() || *wait > LONGEST).map(|(name, wait)| {
             ConfigProblem::new(name, "enter a time longer than zero and at most 24 hours, such as 30s or 5m")
-                .showing(format_args!("{wait:?}"))
+                .showing(written(wait))
                 .within("timeouts")
         })
     }

@@ -39,7 +39,31 @@ impl Value {
     }
 }
 
+impl Value {
+    /// Returns the value as it was entered, if it is no list and no table.
+    pub(super) fn entered(&self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text.as_str().to_owned()),
+            Self::Integer(number) => Some(number.to_string()),
+            Self::Float(number) => Some(number.to_string()),
+            Self::Boolean(boolean) => Some(boolean.to_string()),
+            Self::List | Self::Table(_) | Self::Nothing => None,
+        }
+    }
+}
+
 impl Table {
+    /// Returns the value of a key by its path, such as `timeouts.connect`.
+    pub(crate) fn at(&self, path: &str) -> Option<&Value> {
+        match path.split_once('.') {
+            Some((table, rest)) => match self.get(table)? {
+                Value::Table(table) => table.at(rest),
+                _ => None,
+            },
+            None => self.get(path),
+        }
+    }
+
     pub(crate) fn get(&self, key: &str) -> Option<&Value> {
         self.0.get(key).filter(|value| !matches!(value, Value::Nothing))
     }

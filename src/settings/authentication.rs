@@ -9,7 +9,7 @@ use super::client::{Issuer, SERVER_KEYS};
 use super::credential::ClientCredential;
 use super::secret;
 use super::token_store::TokenStoreSettings;
-use crate::config::{AuthenticationMethod, ConfigProblem, Keys, MailProvider};
+use crate::config::{AuthenticationMethod, ConfigProblem, Keys, MailProvider, blank};
 use crate::entra::{self, Tenant};
 use crate::oauth::{ClientBuilder, is_trustworthy};
 
@@ -138,7 +138,7 @@ impl AuthenticationSettings {
                     keys.refuse(key, "remove it, or set method to \"oauth\": Basic has only a password");
                 }
                 keys.require("password", "enter the password of the user who signs in");
-                secret::read(keys, "password", directory).map(|password| Self::Basic { password })
+                secret::read_password(keys, "password", directory).map(|password| Self::Basic { password })
             }
             None => {
                 oauth_keys().chain(BASIC_KEYS).for_each(|key| _ = keys.value(key));
@@ -193,7 +193,7 @@ fn read_entra(
     let client_id = read_client_id(keys);
     let credential = ClientCredential::read(keys, directory);
     let authority = keys
-        .text("authority", "enter the URL of the sign-in host")
+        .optional_text("authority", "enter the URL of the sign-in host")
         .and_then(|given| keys.accept(parse_authority(given)));
     let token_store = if grant == Some(Grant::ClientCredentials) {
         if !ClientCredential::is_given(keys) {
@@ -248,6 +248,9 @@ fn read_tenant(keys: &mut Keys<'_>, grant: Option<Grant>, profile: Option<MailPr
 /// Reads a tenant that an app can sign in to; the problem is at `tenant`.
 pub(super) fn parse_tenant(given: &str, grant: Grant) -> Result<Tenant, ConfigProblem> {
     let problem = |mend: String| ConfigProblem::new("tenant", mend).showing(given);
+    if let Some(mend) = blank::anywhere(given) {
+        return Err(problem(mend));
+    }
     let tenant = Tenant::parse(given).map_err(|_| {
         let mend = "enter the tenant's id (a GUID), a domain such as contoso.onmicrosoft.com, or organizations, consumers or common";
         problem(mend.to_owned())
@@ -263,9 +266,10 @@ fn read_client_id(keys: &mut Keys<'_>) -> Option<String> {
     let mend = "enter the application (client) id of the app registration, a GUID";
     keys.require("client_id", mend);
     let given = keys.text("client_id", mend)?;
-    // Not shown: what is no GUID may be the secret in the wrong place.
     let checked = entra::is_guid(given).then(|| given.to_owned());
-    keys.accept(checked.ok_or_else(|| ConfigProblem::new("client_id", mend)))
+    // Not shown: what is no GUID may be the secret in the wrong place.
+    let mend = || blank::anywhere(given).unwrap_or_else(|| mend.to_owned());
+    keys.accept(checked.ok_or_else(|| ConfigProblem::new("client_id", mend())))
 }
 
 fn parse_authority(given: &str) -> Result<Url, ConfigProblem> {

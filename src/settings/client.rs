@@ -9,7 +9,7 @@ use super::ResolvedSettings;
 use super::authentication::{AuthenticationSettings, ENTRA_KEYS, parse_url};
 use super::credential::read_secret;
 use super::token_store::TokenStoreSettings;
-use crate::config::{ConfigProblem, Keys, MailProvider};
+use crate::config::{ConfigProblem, Keys, MailProvider, blank};
 use crate::oauth::{Client, ClientAuthentication, ClientBuilder, Expiring, ServerMetadata, is_client_id};
 
 const TOKEN_ENDPOINT: &str = "token_endpoint";
@@ -120,7 +120,11 @@ impl OtherIssuer {
 }
 
 fn read_url(keys: &mut Keys<'_>, key: &'static str) -> Option<Url> {
-    let given = keys.text(key, "enter the URL that the server's documentation names")?;
+    const MEND: &str = "enter the URL that the server's documentation names";
+    let given = match key {
+        TOKEN_ENDPOINT => keys.text(key, MEND)?,
+        _ => keys.optional_text(key, MEND)?,
+    };
     keys.accept(parse_url(key, given))
 }
 
@@ -153,9 +157,12 @@ fn read_client_id<'a>(keys: &mut Keys<'a>) -> Option<&'a str> {
     let mend = "enter the client id that the authorization server gave the app";
     keys.require("client_id", mend);
     let given = keys.text("client_id", mend)?;
+    let found = blank::anywhere(given);
+    let checked = (is_client_id(given) && found.is_none()).then_some(given);
     // Not shown: it may be the secret in the wrong place.
-    let checked = is_client_id(given).then_some(given);
-    keys.accept(checked.ok_or_else(|| ConfigProblem::new("client_id", mend)))
+    keys.accept(
+        checked.ok_or_else(|| ConfigProblem::new("client_id", found.unwrap_or_else(|| mend.to_owned()))),
+    )
 }
 
 impl ResolvedSettings {

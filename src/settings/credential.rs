@@ -7,7 +7,7 @@ use time::Date;
 use time::format_description::well_known::Iso8601;
 
 use super::secret;
-use crate::config::{ConfigProblem, Keys, Value, quoted};
+use crate::config::{ConfigProblem, Keys, LEAVE_OUT, Value, quoted};
 use crate::entra::is_guid;
 use crate::oauth::{CertificateError, ClientCertificate};
 
@@ -95,19 +95,12 @@ pub(super) fn read_secret(keys: &mut Keys<'_>, directory: &Path) -> Option<(Secr
     }
     let value = secret::read(keys, "client_secret", directory);
     let expires = read_expiry(keys);
-    let value = value?;
-    if value.expose_secret().trim() != value.expose_secret() {
-        keys.problem(ConfigProblem::new(
-            "client_secret",
-            "copy the secret again: there are blanks around it",
-        ));
-    }
-    Some((value, expires))
+    Some((value?, expires))
 }
 
 fn read_expiry(keys: &mut Keys<'_>) -> Option<Date> {
     let mend = "enter the day as the portal shows it, in the form 2027-06-30";
-    let given = keys.text(SECRET_EXPIRES, mend)?;
+    let given = keys.optional_text(SECRET_EXPIRES, mend)?;
     let day = given.split_once(['T', ' ']).map_or(given, |(day, _time)| day);
     let read = Date::parse(day, &Iso8601::DATE);
     keys.accept(read.map_err(|_| {
@@ -158,6 +151,10 @@ fn read_token_file(keys: &mut Keys<'_>, directory: &Path) -> Option<ClientCreden
             return None;
         }
     };
+    if given.trim().is_empty() {
+        keys.problem(ConfigProblem::new(KEY, format!("{HOW}{LEAVE_OUT}")));
+        return None;
+    }
     let path = directory.join(given.as_str());
     let found = match std::fs::metadata(&path) {
         Ok(found) if found.is_file() => Ok(path),

@@ -144,7 +144,7 @@ impl Settings {
         let mut keys = Keys::new(table);
         let profile = read_profile(&mut keys);
         let server = read_by_profile(profile, keys, &self.directory)
-            .map_err(|error| root.add_within("server", error.into_problems()));
+            .map_err(|error| root.add_within("server", error.showing_entered(table).into_problems()));
         (profile, server.ok())
     }
 
@@ -183,7 +183,9 @@ fn read_retry(root: &mut Keys<'_>) -> RetryPolicy {
     let mut policy = RetryPolicy::new();
     if let Some(table) = root.table("retry") {
         let mut keys = Keys::new(table);
-        if let Some(attempts) = keys.positive("attempts", "enter how often to try in all, from 1 on") {
+        if let Some(attempts) =
+            keys.positive("attempts", "enter how often to try in all, from 1 to 4294967295")
+        {
             policy = policy.with_attempts(attempts);
         }
         if let Some(wait) = keys.duration("first_wait") {
@@ -215,22 +217,22 @@ fn read_by_profile(
 ) -> Result<MailServerConfig, ConfigError> {
     match profile {
         Some(MailProvider::Exchange(_)) => {
-            let mut builder = ServerBuilder::<Office365Profile>::read(&mut keys, directory);
+            let mut builder = ServerBuilder::<Office365Profile>::read(&mut keys, directory, profile);
             builder.draft.problems.extend(keys.finish());
             builder.build().map(MailServerConfig::from)
         }
         Some(provider) => {
             let mend =
                 "remove it, or set profile to \"office365\": other servers belong to no cloud of Microsoft's";
-            let mut draft = Draft::read(&mut keys, directory);
-            draft.provider = (provider != MailProvider::Other).then_some(provider);
+            let known = (provider != MailProvider::Other).then_some(provider);
+            let mut draft = Draft::read(&mut keys, directory, known);
             keys.refuse("cloud", mend);
             draft.problems.extend(keys.finish());
             draft.complete()
         }
         // Without a profile there is no telling which host and port are right: report what is wrong in itself.
         None => {
-            let draft = ServerBuilder::<Office365Profile>::read(&mut keys, directory).draft;
+            let draft = ServerBuilder::<Office365Profile>::read(&mut keys, directory, None).draft;
             let mut problems = draft.problems;
             problems.extend(keys.finish());
             problems.finish(None)

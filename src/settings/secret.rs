@@ -7,7 +7,7 @@ use std::path::Path;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use crate::config::{ConfigProblem, Keys, Table, Value, is_like_a_secret, quoted};
+use crate::config::{ConfigProblem, Keys, LEAVE_OUT, Table, Value, blank, is_like_a_secret, quoted};
 use crate::oauth::CertificateError;
 
 /// The longest secret that a file may hold.
@@ -19,12 +19,23 @@ const HOW: &str = "enter a text, { env = \"NAME\" } or { file = \"path\" }";
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Line,
+    /// A line that a person has made up, blanks at its ends included.
+    Password,
     Pem,
 }
 
 /// Reads the secret under `key`; `None` when there is none, or it has a problem.
 pub(super) fn read(keys: &mut Keys<'_>, key: &'static str, directory: &Path) -> Option<SecretString> {
     read_as(keys, key, directory, Form::Line)
+}
+
+/// Reads the password under `key`; `None` when there is none, or it has a problem.
+pub(super) fn read_password(
+    keys: &mut Keys<'_>,
+    key: &'static str,
+    directory: &Path,
+) -> Option<SecretString> {
+    read_as(keys, key, directory, Form::Password)
 }
 
 /// Reads the PEM text under `key`, which has several lines; `None` when there is none, or it has a problem.
@@ -41,9 +52,14 @@ fn read_as(keys: &mut Keys<'_>, key: &'static str, directory: &Path, form: Form)
             return None;
         }
     };
-    let wrong = if text.is_empty() {
+    let ends = || blank::at_ends(&text).filter(|_| form == Form::Line);
+    let wrong = if text.is_empty() && origin.is_empty() && (form == Form::Pem || key == "client_secret") {
+        &format!("enter the secret{LEAVE_OUT}")
+    } else if text.is_empty() {
         "enter the secret: it is empty"
-    } else if form == Form::Line && text.chars().any(char::is_control) {
+    } else if let Some(mend) = ends() {
+        &format!("{mend}, or copy the secret again")
+    } else if form != Form::Pem && text.chars().any(char::is_control) {
         "enter the secret without line breaks and other control characters: it holds one"
     } else if form == Form::Pem && !text.contains("-----BEGIN ") {
         "enter PEM text, or { file = \"path\" }: it has no line with BEGIN"

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 #[cfg(feature = "redis")]
 use super::secret;
 use crate::clock::Clock;
-use crate::config::{ConfigError, ConfigProblem, Keys, Value, is_like_a_secret};
+use crate::config::{ConfigError, ConfigProblem, Keys, LEAVE_OUT, Value, is_like_a_secret};
 use crate::token::TokenError;
 #[cfg(feature = "keyring")]
 use crate::token::store::KeyringStore;
@@ -94,6 +94,10 @@ impl TokenStoreSettings {
     pub(super) fn read(keys: &mut Keys<'_>, directory: &Path, username: &str) -> Option<Self> {
         match keys.value(KEY) {
             None => keys.accept(Self::file(DEFAULT, KEY, directory)),
+            Some(Value::Text(path)) if path.trim().is_empty() => {
+                keys.problem(ConfigProblem::new(KEY, format!("{PATH}{LEAVE_OUT}")));
+                None
+            }
             Some(Value::Text(path)) => keys.accept(Self::file(path, KEY, directory)),
             Some(Value::Table(table)) => {
                 let mut of_store = Keys::new(table);
@@ -156,7 +160,8 @@ impl TokenStoreSettings {
 
 #[cfg(feature = "keyring")]
 fn read_keyring(keys: &mut Keys<'_>, username: &str) -> Option<TokenStoreSettings> {
-    let user = keys.text("user", "enter the account's name in the keyring").unwrap_or(username).to_owned();
+    let user =
+        keys.optional_text("user", "enter the account's name in the keyring").unwrap_or(username).to_owned();
     let service = keys.text("keyring", "enter the program's name in the keyring")?;
     if service.is_empty() {
         keys.problem(ConfigProblem::new("keyring", "enter the program's name in the keyring"));
@@ -176,7 +181,8 @@ fn read_keyring(keys: &mut Keys<'_>, _username: &str) -> Option<TokenStoreSettin
 
 #[cfg(feature = "redis")]
 fn read_redis(keys: &mut Keys<'_>, directory: &Path, username: &str) -> Option<TokenStoreSettings> {
-    let key = keys.text("key", "enter the name of the sign-in in Redis").unwrap_or(username).to_owned();
+    let key =
+        keys.optional_text("key", "enter the name of the sign-in in Redis").unwrap_or(username).to_owned();
     let url = secret::read(keys, "redis", directory)?;
     let settings = TokenStoreSettings::Redis { url, key };
     let opened = settings.store(&Clock::system());

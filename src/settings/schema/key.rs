@@ -79,8 +79,15 @@ impl Kind {
                 json!({ "type": ["boolean", "string"], "pattern": pattern })
             }
             Self::Time => {
-                let unit = "(ms|s|sec|seconds?|m|min|minutes?|h|hours?)";
-                let pattern = format!(r"^\s*([0-9]+|([0-9]+\s*{unit}\s*)+)\s*$");
+                // One or more units, the larger first: those from each one on are optional, but for it.
+                let of = |unit: &str| format!(r"[0-9]+\s*({unit})\s*");
+                let units = ["h|hours?", "m|min|minutes?", "s|sec|seconds?", "ms"].map(of);
+                let from = |(first, unit): (usize, &String)| {
+                    let smaller = units.iter().skip(first + 1).map(|unit| format!("({unit})?"));
+                    format!("{unit}{}", smaller.collect::<String>())
+                };
+                let times = units.iter().enumerate().map(from).collect::<Vec<_>>().join("|");
+                let pattern = format!(r"^\s*([0-9]+|{times})\s*$");
                 json!({ "type": ["string", "integer"], "minimum": 0, "pattern": pattern })
             }
             Self::Date => json!({ "type": "string", "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?$" }),

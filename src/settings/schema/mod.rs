@@ -70,10 +70,14 @@ fn retry() -> Vec<Key> {
         )
         .default(3)
         .example(5),
-        Key::new("first_wait", Kind::Time, "The wait after the first failure; it doubles after each.")
+        Key::new("first_wait", Kind::Time, "The wait after the first failure; it doubles after each, and half of it is random.")
             .default("1s")
             .example("2s"),
-        Key::new("longest_wait", Kind::Time, "The longest wait between two attempts.")
+        Key::new(
+            "longest_wait",
+            Kind::Time,
+            "How far the wait grows by doubling. A longer one that the token endpoint asks for (Retry-After), or that a limit of the mail server has (a minute, for messages a minute), is kept all the same; what would end after timeouts.total is not waited for.",
+        )
             .default("30s")
             .example("1m"),
     ]

@@ -42,9 +42,10 @@ pub enum ErrorKind {
     AuthenticationRefused,
     /// There is no access token until a person signs in again.
     SignInRequired,
-    /// There is no access token until the app registration, the request or the token store is put right.
+    /// There is no access token until the app registration or the request is put right.
     TokenRefused,
-    /// There is no access token for the moment: the authorization server is unreachable or throttling.
+    /// There is no access token for the moment: the authorization server is unreachable or throttling, or the token store
+    /// fails. A store that is damaged or full fails so too, and is logged as what needs somebody.
     TokenUnavailable,
     /// The server cannot do it now (4yz).
     ServerUnavailable,
@@ -179,8 +180,12 @@ impl Error {
 
     /// Tells whether the provider's own token was the fault, such as the refused one once more.
     pub(crate) fn is_invalid_token(&self) -> bool {
-        let source = self.source().and_then(|source| source.downcast_ref::<TokenError>());
-        source.is_some_and(|error| error.kind() == TokenErrorKind::InvalidToken)
+        self.token_error().is_some_and(|error| error.kind() == TokenErrorKind::InvalidToken)
+    }
+
+    /// Returns why there was no access token, if that was it.
+    fn token_error(&self) -> Option<&TokenError> {
+        self.source()?.downcast_ref()
     }
 
     /// Returns what kind of thing went wrong.
@@ -265,13 +270,13 @@ impl From<TokenError> for Error {
     fn from(error: TokenError) -> Self {
         let kind = match error.kind() {
             TokenErrorKind::SignInRequired => ErrorKind::SignInRequired,
-            TokenErrorKind::Unavailable => ErrorKind::TokenUnavailable,
+            // Nothing was sent, and a store may only be restarting: not what a message should be given up for.
+            TokenErrorKind::Unavailable | TokenErrorKind::Store => ErrorKind::TokenUnavailable,
             TokenErrorKind::ClientRefused
             | TokenErrorKind::AccountRefused
             | TokenErrorKind::RequestRefused
             | TokenErrorKind::InvalidResponse
             | TokenErrorKind::InvalidToken
-            | TokenErrorKind::Store
             | TokenErrorKind::Configuration => ErrorKind::TokenRefused,
         };
         // The kind alone says nothing, and a log of `{}` would have neither reason nor remedy. One line, whoever wrote it.
@@ -444,6 +449,16 @@ mod tests {
             assert!(format!("{error:#}").contains("Bearer"), "{error:#}");
             assert!(error.source().is_some_and(<dyn StdError>::is::<TokenError>));
         }
+    }
+
+    #[test]
+    fn a_token_store_that_fails_is_asked_again_and_needs_somebody_if_it_lasts() {
+        let error = Error::from(TokenError::new(TokenErrorKind::Store, "the vault is sealed"));
+        assert_eq!(error.kind(), ErrorKind::TokenUnavailable);
+        assert_eq!(error.disposition(), Disposition::Retry { after: None });
+        assert!(error.tell(|fault| fault.needs_somebody));
+        let other = Error::from(TokenError::new(TokenErrorKind::Unavailable, "throttled"));
+        assert!(!other.tell(|fault| fault.needs_somebody));
     }
 
     #[test]

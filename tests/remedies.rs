@@ -2,13 +2,19 @@
 
 mod support;
 
+#[cfg(feature = "redis")]
+use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "redis")]
+use smtp_oauth::RedisStore;
 use smtp_oauth::entra::{self, SendingRight};
 use smtp_oauth::testing::{FakeEntra, FakeExchange, Fault, FaultPoint, KnownReply, TokenFault};
 use smtp_oauth::{
     Authentication, Disposition, Error, ErrorKind, Mailer, ReplyCause, RetryPolicy, TokenErrorKind, Who,
 };
+#[cfg(feature = "redis")]
+use support::closed_port::ClosedPort;
 use support::{ACCOUNT, PASSWORD, issuing, message, settings};
 
 const LATER: Disposition = Disposition::Retry { after: None };
@@ -492,6 +498,36 @@ async fn a_server_that_is_not_there_gets_a_remedy_too() {
     let error = support::mailer(&server).verify().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol);
     assert!(format!("{error:#}").contains("starttls on 587"), "{error:#}");
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_redis_that_is_down_is_no_reason_to_park_the_message() {
+    let (server, entra) = (FakeExchange::start().await, FakeEntra::start().await);
+    let port = ClosedPort::bind();
+    let store = RedisStore::open(format!("redis://127.0.0.1:{}/", port.port()), "svc").unwrap();
+    let mailer = Mailer::builder(settings(&server).build().unwrap())
+        .authentication(Authentication::oauth(entra.app().build().unwrap().refresh_token(Arc::new(store))))
+        .retry(RetryPolicy::never())
+        .build()
+        .unwrap();
+    let error = mailer.submit(&message()).await.unwrap_err();
+    assert_eq!((error.kind(), error.disposition()), (ErrorKind::TokenUnavailable, LATER), "{error:#}");
+    assert!(error.to_string().contains(&format!("in Redis at 127.0.0.1:{}", port.port())), "{error}");
+    let remedy = error.remedy().unwrap();
+    assert_eq!(remedy.who(), Who::Operator);
+    assert_eq!(
+        remedy.steps()[0],
+        "send the message again later: nothing was sent, and the store may only be restarting"
+    );
+    for (step, words) in remedy.steps()[2..].iter().zip([
+        "a file: ",
+        "Redis: ",
+        "the keyring: ",
+        "a store of the program's own: ",
+    ]) {
+        assert!(step.starts_with(words), "{remedy}");
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::entra;
 use crate::office365::basic_authentication_retirement;
 use crate::remedy::{Advice, Blanks, Remedy, Who};
 use crate::smtp::Reply;
-use crate::token::{TokenError, TokenNote};
+use crate::token::TokenNote;
 
 /// What is known of the settings when an error leaves the mailer. No secrets.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl Error {
     /// `None` when there is nothing to say beyond the error itself: settings that are wrong say so one by one in
     /// [`source`](std::error::Error::source), and an unknown reply is best read as it is.
     pub fn remedy(&self) -> Option<Remedy> {
-        let Inner { kind, reply, finding, circumstances, source, .. } = &*self.0;
+        let Inner { kind, reply, finding, circumstances, .. } = &*self.0;
         let known = circumstances.as_ref();
         let blanks = Blanks {
             username: known.map(|known| known.username.as_str()),
@@ -74,7 +74,7 @@ impl Error {
         if *kind == ErrorKind::Indeterminate {
             return Some(INDETERMINATE.fill(&blanks));
         }
-        if let Some(error) = source.as_ref().and_then(|source| source.downcast_ref::<TokenError>()) {
+        if let Some(error) = self.token_error() {
             return entra::remedy_for(error, &blanks);
         }
         match finding {

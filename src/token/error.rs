@@ -27,7 +27,8 @@ pub enum TokenErrorKind {
     InvalidResponse,
     /// The token itself cannot be used: empty, or with characters that no token may hold.
     InvalidToken,
-    /// The token store could not be read, written or locked.
+    /// The token store could not be read, written or locked. Such a failure is tried again, for a store that is restarted
+    /// works after it; one that lasts needs somebody.
     Store,
     /// The provider was set up in a way that cannot work.
     Configuration,
@@ -142,8 +143,10 @@ impl TokenError {
     }
 
     /// Tells whether the same request may succeed later without anybody changing anything.
+    ///
+    /// So it may after [`TokenErrorKind::Store`], though a store that is damaged or full stays so until somebody mends it.
     pub fn is_temporary(&self) -> bool {
-        self.0.kind == TokenErrorKind::Unavailable
+        matches!(self.0.kind, TokenErrorKind::Unavailable | TokenErrorKind::Store)
     }
 }
 

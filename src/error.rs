@@ -61,6 +61,9 @@ pub enum ErrorKind {
     /// The mailbox's own sending limit is reached; nothing was sent.
     LimitReached,
     /// The mailer was closed; nothing was sent.
+    ///
+    /// The message can be sent again by the next process, or by another mailer: this one stays closed, and fails so each
+    /// time.
     Closed,
     /// A blocking mailer was called from within an async runtime, whose thread it would block; nothing was sent.
     InsideRuntime,
@@ -206,6 +209,7 @@ impl Error {
             | ErrorKind::Disconnected
             | ErrorKind::TokenUnavailable
             | ErrorKind::LimitReached
+            | ErrorKind::Closed
             | ErrorKind::ServerUnavailable => Disposition::Retry { after: self.0.retry_after },
             ErrorKind::SignInRequired => Disposition::Reauthenticate,
             ErrorKind::Configuration
@@ -217,7 +221,6 @@ impl Error {
             | ErrorKind::AuthenticationRefused
             | ErrorKind::TokenRefused
             | ErrorKind::ServerRefused
-            | ErrorKind::Closed
             | ErrorKind::InsideRuntime
             | ErrorKind::SenderRefused => Disposition::FixConfiguration,
             ErrorKind::RecipientsRefused | ErrorKind::MessageRefused | ErrorKind::Unsendable => {
@@ -432,6 +435,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
+    use crate::remedy::Who;
     use crate::token::AccessToken;
 
     #[test]
@@ -459,6 +463,16 @@ mod tests {
         assert!(error.tell(|fault| fault.needs_somebody));
         let other = Error::from(TokenError::new(TokenErrorKind::Unavailable, "throttled"));
         assert!(!other.tell(|fault| fault.needs_somebody));
+    }
+
+    #[test]
+    fn what_a_closed_mailer_did_not_send_goes_out_by_the_next_one() {
+        let error = Error::closed();
+        assert_eq!(error.disposition(), Disposition::Retry { after: None });
+        assert!(!error.tell(|fault| fault.needs_somebody));
+        let remedy = error.remedy().unwrap();
+        assert_eq!(remedy.who(), Who::Nobody);
+        assert!(remedy.steps()[0].contains("after the restart"), "{remedy}");
     }
 
     #[test]

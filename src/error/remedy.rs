@@ -151,6 +151,7 @@ fn of_kind(kind: ErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
         ErrorKind::Protocol => NOT_SMTP,
         ErrorKind::MechanismUnavailable => NO_MECHANISM,
         ErrorKind::InsideRuntime => INSIDE_RUNTIME,
+        ErrorKind::Closed => return Some(closed()),
         ErrorKind::Configuration
         | ErrorKind::Disconnected
         | ErrorKind::AuthenticationRefused
@@ -163,11 +164,17 @@ fn of_kind(kind: ErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
         | ErrorKind::RecipientsRefused
         | ErrorKind::MessageRefused
         | ErrorKind::LimitReached
-        | ErrorKind::Closed
         | ErrorKind::Unsendable
         | ErrorKind::Indeterminate => return None,
     };
     Some(advice.fill(blanks))
+}
+
+/// Closed in good order: usually the program ends.
+fn closed() -> Remedy {
+    Remedy::new("The mailer was closed before the message was sent.", Who::Nobody)
+        .with_step("send the message again after the restart: nothing was sent, so it cannot arrive twice")
+        .with_step("where the program goes on: build another mailer, or close this one later")
 }
 
 const OAUTH: &str = "https://learn.microsoft.com/exchange/client-developer/legacy-protocols/how-to-authenticate-an-imap-pop-smtp-application-by-using-oauth";

@@ -490,6 +490,26 @@ async fn entras_refusals_come_with_the_page_to_open() {
 }
 
 #[tokio::test]
+async fn a_bare_refusal_speaks_of_apps_only_where_an_app_may_have_signed_in() {
+    let reply = "535 5.7.3 Authentication unsuccessful";
+    let server = FakeExchange::builder().fault(FaultPoint::Auth, Fault::reply(reply).always()).start().await;
+    let entra = FakeEntra::start().await;
+    let app = entra.app().build().unwrap();
+    let delegated = Authentication::oauth(app.refresh_token(entra.store()));
+    // Whoever a provider of one's own has tokens for is not known.
+    for (authentication, is_app_possible) in [(delegated, false), (issuing(server.tokens(), 1800), true)] {
+        let config = settings(&server).build().unwrap();
+        let mailer = Mailer::builder(config).authentication(authentication).build().unwrap();
+        let remedy = mailer.verify().await.unwrap_err().remedy().unwrap().to_string();
+        assert!(remedy.contains("belongs to another account than svc-mail@contoso.com"), "{remedy}");
+        assert!(remedy.contains("request https://outlook.office.com/SMTP.Send"), "{remedy}");
+        for words in ["app-only", "Get-ServicePrincipal", "Add-MailboxPermission", "/.default"] {
+            assert_eq!(remedy.contains(words), is_app_possible, "{words}: {remedy}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_gets_a_remedy_too() {
     let server = FakeExchange::builder()
         .fault(FaultPoint::Greeting, Fault::Garbage(b"HTTP/1.1 400\r\n".to_vec()).always())

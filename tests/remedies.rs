@@ -15,7 +15,7 @@ use smtp_oauth::{
 };
 #[cfg(feature = "redis")]
 use support::closed_port::ClosedPort;
-use support::{ACCOUNT, PASSWORD, issuing, message, settings};
+use support::{ACCOUNT, PASSWORD, envelope, issuing, message, settings};
 
 const LATER: Disposition = Disposition::Retry { after: None };
 const FIX: Disposition = Disposition::FixConfiguration;
@@ -375,6 +375,29 @@ async fn a_denied_header_from_is_not_blamed_on_the_envelope() {
         "The From of the message is an address that svc-mail@contoso.com is not allowed to send as."
     );
     assert!(remedy.steps()[0].contains("-Identity '<sender>'"), "{remedy}");
+}
+
+#[tokio::test]
+async fn a_refused_recipient_is_named_in_the_command_that_looks_for_it() {
+    let gone =
+        Fault::reply("550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found by SMTP address lookup");
+    let server = FakeExchange::builder().fault(FaultPoint::Rcpt, gone.clone()).start().await;
+    let mailer = support::mailer(&server);
+    let two = envelope(&["o'brien@example.com", "reader@example.com"]);
+    let submission = mailer.submit_raw(&two, b"Subject: x\r\n\r\n").await.unwrap();
+    let step = "Get-Recipient -Identity 'o''brien@example.com', when it is in the same organization";
+    assert_eq!(submission.refused()[0].remedy().unwrap().steps()[1], step);
+
+    // The only one is no other than the error's; of several it could be any.
+    let one = envelope(&["o'brien@example.com"]);
+    for (to, count, step) in [
+        (one, 1, step),
+        (two, 2, "Get-Recipient -Identity '<recipient>', when it is in the same organization"),
+    ] {
+        server.inject(FaultPoint::Rcpt, gone.clone().times(count));
+        let error = mailer.submit_raw(&to, b"Subject: x\r\n\r\n").await.unwrap_err();
+        assert_eq!(error.remedy().unwrap().steps()[1], step);
+    }
 }
 
 #[tokio::test]

@@ -219,7 +219,7 @@ mod tests {
             (TokenErrorKind::Store, Who::Operator, "cannot be read, written or locked"),
             (TokenErrorKind::InvalidToken, Who::Developer, "cannot be used as an access token"),
         ];
-        let blanks = Blanks { username: Some("svc@contoso.com"), sender: None, host: None, port: None };
+        let blanks = Blanks { username: Some("svc@contoso.com"), ..Blanks::default() };
         for (kind, who, words) in cases {
             let found = remedy_for(&TokenError::new(kind, "refused"), &blanks).unwrap();
             assert_eq!(found.who(), who, "{kind:?}");

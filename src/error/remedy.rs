@@ -7,7 +7,7 @@ use crate::config::MailServerConfig;
 use crate::entra;
 use crate::office365::basic_authentication_retirement;
 use crate::remedy::{Advice, Blanks, Remedy, Who};
-use crate::smtp::Reply;
+use crate::smtp::{Phase, Reply};
 use crate::token::TokenNote;
 
 /// What is known of the settings when an error leaves the mailer. No secrets.
@@ -76,6 +76,7 @@ impl Error {
         let blanks = Blanks {
             username: known.map(|known| known.username.as_str()),
             sender: known.map(|known| known.sender.as_str()),
+            recipient: self.refused_recipient(),
             host: known.map(|known| known.host.as_str()),
             port: known.map(|known| known.port.as_str()),
         };
@@ -88,6 +89,16 @@ impl Error {
         match finding {
             Some(finding) => Some(of_reply(*finding, reply.as_ref(), known, blanks)),
             None => of_kind(*kind, &blanks),
+        }
+    }
+
+    /// Returns the recipient that the reply is about, if it can be no other.
+    fn refused_recipient(&self) -> Option<&str> {
+        match &*self.0.refused {
+            [refusal] if self.0.kind == ErrorKind::RecipientsRefused && self.0.phase == Phase::Rcpt => {
+                Some(refusal.recipient().as_ref())
+            }
+            _ => None,
         }
     }
 }

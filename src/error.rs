@@ -1,5 +1,6 @@
 //! The error of the whole crate: what failed, where, what the server said, and whose move it is.
 
+mod limit;
 mod name;
 mod remedy;
 
@@ -14,6 +15,7 @@ use crate::smtp::failure::{Cause, Failure};
 use crate::smtp::{Phase, Reply};
 use crate::token::{TokenError, TokenErrorKind};
 
+pub(crate) use limit::ReachedLimit;
 pub(crate) use remedy::Circumstances;
 
 /// What kind of thing went wrong; stable, for programs to match on.
@@ -58,7 +60,8 @@ pub enum ErrorKind {
     RecipientsRefused,
     /// The server refused the message.
     MessageRefused,
-    /// The mailbox's own sending limit is reached; nothing was sent.
+    /// The sending limit that the settings have for the mailbox is reached, or the server has asked for a pause; nothing
+    /// was sent.
     LimitReached,
     /// The mailer was closed; nothing was sent.
     ///
@@ -86,6 +89,7 @@ struct Inner {
     finding: Option<Finding>,
     challenge: Option<String>,
     refused: Vec<Refusal>,
+    limit: Option<ReachedLimit>,
     retry_after: Option<Duration>,
     circumstances: Option<Circumstances>,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -101,6 +105,7 @@ impl Error {
             finding: None,
             challenge: None,
             refused: Vec::new(),
+            limit: None,
             retry_after: None,
             circumstances: None,
             source: None,
@@ -154,12 +159,6 @@ impl Error {
 
     pub(crate) fn timeout(phase: Phase, limit: Duration) -> Self {
         Self::new(ErrorKind::Timeout, phase, format!("nothing happened for {limit:?} ({phase})"))
-    }
-
-    pub(crate) fn limit_reached(message: &str, wait: Option<Duration>) -> Self {
-        let mut error = Self::new(ErrorKind::LimitReached, Phase::Preparation, message);
-        error.0.retry_after = wait;
-        error
     }
 
     #[cfg(feature = "blocking")]
@@ -405,6 +404,7 @@ impl fmt::Debug for Error {
             finding,
             challenge,
             refused,
+            limit,
             retry_after,
             circumstances,
             source,
@@ -417,6 +417,7 @@ impl fmt::Debug for Error {
             .field("cause", &finding.map(|finding| finding.cause))
             .field("challenge", challenge)
             .field("refused", refused)
+            .field("limit", limit)
             .field("retry_after", retry_after)
             .field("circumstances", circumstances)
             .field("source", source)

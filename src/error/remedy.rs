@@ -71,7 +71,7 @@ impl Error {
     /// `None` when there is nothing to say beyond the error itself: settings that are wrong say so one by one in
     /// [`source`](std::error::Error::source), and an unknown reply is best read as it is.
     pub fn remedy(&self) -> Option<Remedy> {
-        let Inner { kind, reply, finding, circumstances, .. } = &*self.0;
+        let Inner { kind, reply, finding, limit, retry_after, circumstances, .. } = &*self.0;
         let known = circumstances.as_ref();
         let blanks = Blanks {
             username: known.map(|known| known.username.as_str()),
@@ -82,6 +82,9 @@ impl Error {
         };
         if *kind == ErrorKind::Indeterminate {
             return Some(INDETERMINATE.fill(&blanks));
+        }
+        if let Some(limit) = limit {
+            return Some(limit.remedy(*retry_after));
         }
         if let Some(error) = self.token_error() {
             return entra::remedy_for(error, &blanks);

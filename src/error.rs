@@ -1,5 +1,6 @@
 //! The error of the whole crate: what failed, where, what the server said, and whose move it is.
 
+mod limit;
 mod name;
 mod remedy;
 
@@ -14,6 +15,7 @@ use crate::smtp::failure::{Cause, Failure};
 use crate::smtp::{Phase, Reply};
 use crate::token::{TokenError, TokenErrorKind};
 
+pub(crate) use limit::ReachedLimit;
 pub(crate) use remedy::Circumstances;
 
 /// What kind of thing went wrong; stable, for programs to match on.
@@ -42,9 +44,10 @@ pub enum ErrorKind {
     AuthenticationRefused,
     /// There is no access token until a person signs in again.
     SignInRequired,
-    /// There is no access token until the app registration, the request or the token store is put right.
+    /// There is no access token until the app registration or the request is put right.
     TokenRefused,
-    /// There is no access token for the moment: the authorization server is unreachable or throttling.
+    /// There is no access token for the moment: the authorization server is unreachable or throttling, or the token store
+    /// fails. A store that is damaged or full fails so too, and is logged as what needs somebody.
     TokenUnavailable,
     /// The server cannot do it now (4yz).
     ServerUnavailable,
@@ -57,9 +60,13 @@ pub enum ErrorKind {
     RecipientsRefused,
     /// The server refused the message.
     MessageRefused,
-    /// The mailbox's own sending limit is reached; nothing was sent.
+    /// The sending limit that the settings have for the mailbox is reached, or the server has asked for a pause; nothing
+    /// was sent.
     LimitReached,
     /// The mailer was closed; nothing was sent.
+    ///
+    /// The message can be sent again by the next process, or by another mailer: this one stays closed, and fails so each
+    /// time.
     Closed,
     /// A blocking mailer was called from within an async runtime, whose thread it would block; nothing was sent.
     InsideRuntime,
@@ -82,6 +89,7 @@ struct Inner {
     finding: Option<Finding>,
     challenge: Option<String>,
     refused: Vec<Refusal>,
+    limit: Option<ReachedLimit>,
     retry_after: Option<Duration>,
     circumstances: Option<Circumstances>,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -97,6 +105,7 @@ impl Error {
             finding: None,
             challenge: None,
             refused: Vec::new(),
+            limit: None,
             retry_after: None,
             circumstances: None,
             source: None,
@@ -152,12 +161,6 @@ impl Error {
         Self::new(ErrorKind::Timeout, phase, format!("nothing happened for {limit:?} ({phase})"))
     }
 
-    pub(crate) fn limit_reached(message: &str, wait: Option<Duration>) -> Self {
-        let mut error = Self::new(ErrorKind::LimitReached, Phase::Preparation, message);
-        error.0.retry_after = wait;
-        error
-    }
-
     #[cfg(feature = "blocking")]
     pub(crate) fn inside_runtime() -> Self {
         let message = "a blocking mailer was called from within an async runtime";
@@ -179,8 +182,12 @@ impl Error {
 
     /// Tells whether the provider's own token was the fault, such as the refused one once more.
     pub(crate) fn is_invalid_token(&self) -> bool {
-        let source = self.source().and_then(|source| source.downcast_ref::<TokenError>());
-        source.is_some_and(|error| error.kind() == TokenErrorKind::InvalidToken)
+        self.token_error().is_some_and(|error| error.kind() == TokenErrorKind::InvalidToken)
+    }
+
+    /// Returns why there was no access token, if that was it.
+    fn token_error(&self) -> Option<&TokenError> {
+        self.source()?.downcast_ref()
     }
 
     /// Returns what kind of thing went wrong.
@@ -201,6 +208,7 @@ impl Error {
             | ErrorKind::Disconnected
             | ErrorKind::TokenUnavailable
             | ErrorKind::LimitReached
+            | ErrorKind::Closed
             | ErrorKind::ServerUnavailable => Disposition::Retry { after: self.0.retry_after },
             ErrorKind::SignInRequired => Disposition::Reauthenticate,
             ErrorKind::Configuration
@@ -212,7 +220,6 @@ impl Error {
             | ErrorKind::AuthenticationRefused
             | ErrorKind::TokenRefused
             | ErrorKind::ServerRefused
-            | ErrorKind::Closed
             | ErrorKind::InsideRuntime
             | ErrorKind::SenderRefused => Disposition::FixConfiguration,
             ErrorKind::RecipientsRefused | ErrorKind::MessageRefused | ErrorKind::Unsendable => {
@@ -266,13 +273,13 @@ impl From<TokenError> for Error {
     fn from(error: TokenError) -> Self {
         let kind = match error.kind() {
             TokenErrorKind::SignInRequired => ErrorKind::SignInRequired,
-            TokenErrorKind::Unavailable => ErrorKind::TokenUnavailable,
+            // Nothing was sent, and a store may only be restarting: not what a message should be given up for.
+            TokenErrorKind::Unavailable | TokenErrorKind::Store => ErrorKind::TokenUnavailable,
             TokenErrorKind::ClientRefused
             | TokenErrorKind::AccountRefused
             | TokenErrorKind::RequestRefused
             | TokenErrorKind::InvalidResponse
             | TokenErrorKind::InvalidToken
-            | TokenErrorKind::Store
             | TokenErrorKind::Configuration => ErrorKind::TokenRefused,
         };
         // The kind alone says nothing, and a log of `{}` would have neither reason nor remedy. One line, whoever wrote it.
@@ -398,6 +405,7 @@ impl fmt::Debug for Error {
             finding,
             challenge,
             refused,
+            limit,
             retry_after,
             circumstances,
             source,
@@ -410,6 +418,7 @@ impl fmt::Debug for Error {
             .field("cause", &finding.map(|finding| finding.cause))
             .field("challenge", challenge)
             .field("refused", refused)
+            .field("limit", limit)
             .field("retry_after", retry_after)
             .field("circumstances", circumstances)
             .field("source", source)
@@ -428,6 +437,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
+    use crate::remedy::Who;
     use crate::token::AccessToken;
 
     #[test]
@@ -445,6 +455,26 @@ mod tests {
             assert!(format!("{error:#}").contains("Bearer"), "{error:#}");
             assert!(error.source().is_some_and(<dyn StdError>::is::<TokenError>));
         }
+    }
+
+    #[test]
+    fn a_token_store_that_fails_is_asked_again_and_needs_somebody_if_it_lasts() {
+        let error = Error::from(TokenError::new(TokenErrorKind::Store, "the vault is sealed"));
+        assert_eq!(error.kind(), ErrorKind::TokenUnavailable);
+        assert_eq!(error.disposition(), Disposition::Retry { after: None });
+        assert!(error.tell(|fault| fault.needs_somebody));
+        let other = Error::from(TokenError::new(TokenErrorKind::Unavailable, "throttled"));
+        assert!(!other.tell(|fault| fault.needs_somebody));
+    }
+
+    #[test]
+    fn what_a_closed_mailer_did_not_send_goes_out_by_the_next_one() {
+        let error = Error::closed();
+        assert_eq!(error.disposition(), Disposition::Retry { after: None });
+        assert!(!error.tell(|fault| fault.needs_somebody));
+        let remedy = error.remedy().unwrap();
+        assert_eq!(remedy.who(), Who::Nobody);
+        assert!(remedy.steps()[0].contains("after the restart"), "{remedy}");
     }
 
     #[test]

@@ -136,7 +136,8 @@ impl Refusal {
 
     /// Returns what can be done about it, if the server's reply is one of those known here.
     ///
-    /// A refusal does not know the settings: where a step needs them, it says `<username>`, `<sender>` or `<host>`.
+    /// The recipient's address is filled in. A refusal does not know the settings: where a step needs them, it says
+    /// `<username>`, `<sender>` or `<host>`.
     ///
     /// ```
     /// # async fn run(mailer: smtp_oauth::Mailer, message: smtp_oauth::lettre::Message) -> Result<(), smtp_oauth::Error> {
@@ -149,7 +150,8 @@ impl Refusal {
     /// ```
     pub fn remedy(&self) -> Option<Remedy> {
         let finding = cause::classify(Phase::Rcpt, self.reply.as_ref()?)?;
-        Some(finding.advice.fill(&Blanks::default()))
+        let blanks = Blanks { recipient: Some(self.recipient.as_ref()), ..Blanks::default() };
+        Some(finding.advice.fill(&blanks))
     }
 
     /// Returns whose move it is for this recipient.

@@ -10,7 +10,7 @@ use crate::powershell;
 ///
 /// `Display` prints it over several lines, without a line break at the end. Steps that are a line of PowerShell are for
 /// Exchange Online PowerShell (`Connect-ExchangeOnline`) and can be copied as they stand, except that an address that
-/// is not known appears as `<username>` or `<sender>`.
+/// is not known appears as `<username>`, `<sender>` or `<recipient>`.
 ///
 /// ```
 /// use smtp_oauth::{Remedy, Who};
@@ -131,7 +131,7 @@ impl fmt::Display for Who {
     }
 }
 
-/// A remedy as a table holds it: `{username}`, `{sender}`, `{host}` and `{port}` stand for what is known when it is printed.
+/// A remedy as a table holds it: `{username}`, `{sender}`, `{recipient}`, `{host}` and `{port}` stand for what is known when it is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Advice {
     pub(crate) who: Who,
@@ -145,6 +145,7 @@ pub(crate) struct Advice {
 pub(crate) struct Blanks<'a> {
     pub(crate) username: Option<&'a str>,
     pub(crate) sender: Option<&'a str>,
+    pub(crate) recipient: Option<&'a str>,
     pub(crate) host: Option<&'a str>,
     pub(crate) port: Option<&'a str>,
 }
@@ -170,6 +171,7 @@ impl Blanks<'_> {
             let value = match name {
                 "username" => self.username,
                 "sender" => self.sender,
+                "recipient" => self.recipient,
                 "host" => self.host,
                 "port" => self.port,
                 _ => None,

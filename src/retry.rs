@@ -6,8 +6,8 @@ use std::time::Duration;
 /// How often and how patiently a submission is tried again when that is safe.
 ///
 /// Safe is what the server has certainly not accepted: a temporary refusal (4yz), a server that cannot be reached, a
-/// connection lost or silent before the last octet of the message, a token endpoint that is down. A message that may
-/// have been accepted is never sent again, whatever the policy.
+/// connection lost or silent before the last octet of the message, a token endpoint or token store that is down. A message
+/// that may have been accepted is never sent again, whatever the policy.
 ///
 /// ```
 /// use smtp_oauth::RetryPolicy;

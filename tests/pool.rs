@@ -196,7 +196,8 @@ async fn close_waits_for_what_is_under_way_and_says_quit_to_all() {
     settle().await;
     assert!(!closing.is_finished(), "a submission is under way");
     let error = mailer.submit(&message()).await.unwrap_err();
-    assert_eq!((error.kind(), error.disposition()), (ErrorKind::Closed, Disposition::FixConfiguration));
+    let later = Disposition::Retry { after: None };
+    assert_eq!((error.kind(), error.disposition()), (ErrorKind::Closed, later));
     assert_eq!(error.to_string(), "the mailer was closed");
     stuck.abort();
     closing.await.unwrap();

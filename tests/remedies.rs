@@ -2,14 +2,20 @@
 
 mod support;
 
+#[cfg(feature = "redis")]
+use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "redis")]
+use smtp_oauth::RedisStore;
 use smtp_oauth::entra::{self, SendingRight};
 use smtp_oauth::testing::{FakeEntra, FakeExchange, Fault, FaultPoint, KnownReply, TokenFault};
 use smtp_oauth::{
     Authentication, Disposition, Error, ErrorKind, Mailer, ReplyCause, RetryPolicy, TokenErrorKind, Who,
 };
-use support::{ACCOUNT, PASSWORD, issuing, message, settings};
+#[cfg(feature = "redis")]
+use support::closed_port::ClosedPort;
+use support::{ACCOUNT, PASSWORD, envelope, issuing, message, settings};
 
 const LATER: Disposition = Disposition::Retry { after: None };
 const FIX: Disposition = Disposition::FixConfiguration;
@@ -372,6 +378,29 @@ async fn a_denied_header_from_is_not_blamed_on_the_envelope() {
 }
 
 #[tokio::test]
+async fn a_refused_recipient_is_named_in_the_command_that_looks_for_it() {
+    let gone =
+        Fault::reply("550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found by SMTP address lookup");
+    let server = FakeExchange::builder().fault(FaultPoint::Rcpt, gone.clone()).start().await;
+    let mailer = support::mailer(&server);
+    let two = envelope(&["o'brien@example.com", "reader@example.com"]);
+    let submission = mailer.submit_raw(&two, b"Subject: x\r\n\r\n").await.unwrap();
+    let step = "Get-Recipient -Identity 'o''brien@example.com', when it is in the same organization";
+    assert_eq!(submission.refused()[0].remedy().unwrap().steps()[1], step);
+
+    // The only one is no other than the error's; of several it could be any.
+    let one = envelope(&["o'brien@example.com"]);
+    for (to, count, step) in [
+        (one, 1, step),
+        (two, 2, "Get-Recipient -Identity '<recipient>', when it is in the same organization"),
+    ] {
+        server.inject(FaultPoint::Rcpt, gone.clone().times(count));
+        let error = mailer.submit_raw(&to, b"Subject: x\r\n\r\n").await.unwrap_err();
+        assert_eq!(error.remedy().unwrap().steps()[1], step);
+    }
+}
+
+#[tokio::test]
 async fn an_unknown_reply_is_judged_by_code_and_phase_alone() {
     let cases = [
         (FaultPoint::Mail, "550 we do not like you", ErrorKind::SenderRefused, FIX),
@@ -484,6 +513,26 @@ async fn entras_refusals_come_with_the_page_to_open() {
 }
 
 #[tokio::test]
+async fn a_bare_refusal_speaks_of_apps_only_where_an_app_may_have_signed_in() {
+    let reply = "535 5.7.3 Authentication unsuccessful";
+    let server = FakeExchange::builder().fault(FaultPoint::Auth, Fault::reply(reply).always()).start().await;
+    let entra = FakeEntra::start().await;
+    let app = entra.app().build().unwrap();
+    let delegated = Authentication::oauth(app.refresh_token(entra.store()));
+    // Whoever a provider of one's own has tokens for is not known.
+    for (authentication, is_app_possible) in [(delegated, false), (issuing(server.tokens(), 1800), true)] {
+        let config = settings(&server).build().unwrap();
+        let mailer = Mailer::builder(config).authentication(authentication).build().unwrap();
+        let remedy = mailer.verify().await.unwrap_err().remedy().unwrap().to_string();
+        assert!(remedy.contains("belongs to another account than svc-mail@contoso.com"), "{remedy}");
+        assert!(remedy.contains("request https://outlook.office.com/SMTP.Send"), "{remedy}");
+        for words in ["app-only", "Get-ServicePrincipal", "Add-MailboxPermission", "/.default"] {
+            assert_eq!(remedy.contains(words), is_app_possible, "{words}: {remedy}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_gets_a_remedy_too() {
     let server = FakeExchange::builder()
         .fault(FaultPoint::Greeting, Fault::Garbage(b"HTTP/1.1 400\r\n".to_vec()).always())
@@ -492,6 +541,36 @@ async fn a_server_that_is_not_there_gets_a_remedy_too() {
     let error = support::mailer(&server).verify().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol);
     assert!(format!("{error:#}").contains("starttls on 587"), "{error:#}");
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_redis_that_is_down_is_no_reason_to_park_the_message() {
+    let (server, entra) = (FakeExchange::start().await, FakeEntra::start().await);
+    let port = ClosedPort::bind();
+    let store = RedisStore::open(format!("redis://127.0.0.1:{}/", port.port()), "svc").unwrap();
+    let mailer = Mailer::builder(settings(&server).build().unwrap())
+        .authentication(Authentication::oauth(entra.app().build().unwrap().refresh_token(Arc::new(store))))
+        .retry(RetryPolicy::never())
+        .build()
+        .unwrap();
+    let error = mailer.submit(&message()).await.unwrap_err();
+    assert_eq!((error.kind(), error.disposition()), (ErrorKind::TokenUnavailable, LATER), "{error:#}");
+    assert!(error.to_string().contains(&format!("in Redis at 127.0.0.1:{}", port.port())), "{error}");
+    let remedy = error.remedy().unwrap();
+    assert_eq!(remedy.who(), Who::Operator);
+    assert_eq!(
+        remedy.steps()[0],
+        "send the message again later: nothing was sent, and the store may only be restarting"
+    );
+    for (step, words) in remedy.steps()[2..].iter().zip([
+        "a file: ",
+        "Redis: ",
+        "the keyring: ",
+        "a store of the program's own: ",
+    ]) {
+        assert!(step.starts_with(words), "{remedy}");
+    }
 }
 
 #[tokio::test]

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use smtp_oauth::testing::{FakeExchange, Fault, FaultPoint, ManualClock};
+use smtp_oauth::testing::{FakeExchange, FakeMicrosoft365, Fault, FaultPoint, ManualClock};
+use smtp_oauth::token::store::{StoreFuture, StoreLock, StoredTokens};
 use smtp_oauth::{
-    Authentication, Chunking, Clock, Disposition, Error, ErrorKind, Mailer, RetryPolicy, Submission,
-    Timeouts, TokenError, TokenErrorKind, token,
+    Authentication, Chunking, Clock, Disposition, Error, ErrorKind, Mailer, MemoryStore, RetryPolicy,
+    Submission, Timeouts, TokenError, TokenErrorKind, TokenStore, token,
 };
 use support::settle::{settle, until};
 use support::{ACCOUNT, HOUR, issuing, message, settings};
@@ -262,4 +263,45 @@ async fn a_token_endpoint_that_asks_to_wait_is_asked_again_when_it_said() {
     let took = (manual.clock().now() - before).unsigned_abs();
     assert!(took >= Duration::from_secs(40) && took < Duration::from_secs(50), "{took:?}");
     assert_eq!((requests.load(Ordering::SeqCst), server.message_count()), (2, 1));
+}
+
+/// A token store that is restarted: it fails twice, and then it has the tokens.
+#[derive(Debug)]
+struct Restarted {
+    store: MemoryStore,
+    failures: AtomicUsize,
+}
+
+impl TokenStore for Restarted {
+    fn load(&self) -> StoreFuture<'_, Option<StoredTokens>> {
+        self.store.load()
+    }
+
+    fn save<'a>(&'a self, tokens: &'a StoredTokens) -> StoreFuture<'a, ()> {
+        self.store.save(tokens)
+    }
+
+    fn lock(&self) -> StoreFuture<'_, StoreLock> {
+        if self.failures.fetch_add(1, Ordering::SeqCst) < 2 {
+            let error = TokenError::new(TokenErrorKind::Store, "the vault is being restarted");
+            return StoreFuture::new(std::future::ready(Err(error)));
+        }
+        self.store.lock()
+    }
+}
+
+#[tokio::test]
+async fn a_token_store_that_is_down_for_a_moment_is_asked_again() {
+    let manual = ManualClock::new();
+    let tenant = FakeMicrosoft365::start_with_clock(manual.clock()).await;
+    let tokens = StoredTokens::new(tenant.entra().refresh_token(), manual.clock().now());
+    let store = Arc::new(Restarted { store: MemoryStore::from(tokens), failures: AtomicUsize::new(0) });
+    let app = tenant.entra().app().clock(manual.clock()).build().unwrap();
+    let mailer = tenant
+        .mailer_builder()
+        .authentication(Authentication::oauth(app.refresh_token(store.clone())))
+        .build()
+        .unwrap();
+    manual.advance_until(SECOND / 2, mailer.submit(&message())).await.unwrap();
+    assert_eq!((store.failures.load(Ordering::SeqCst), tenant.exchange().message_count()), (3, 1));
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use smtp_oauth::testing::{FakeExchange, Fault, FaultPoint, ManualClock};
 use smtp_oauth::{
-    Disposition, ErrorKind, Mailer, RetryPolicy, SendingLimits, Submission, Timeouts, WhenReached,
+    Disposition, ErrorKind, Mailer, RetryPolicy, SendingLimits, Submission, Timeouts, WhenReached, Who,
 };
 use support::settle::{settle, until};
 use support::{HOUR, envelope, issuing, settings};
@@ -133,6 +133,12 @@ async fn a_turn_that_comes_too_late_is_refused_at_once() {
     assert_eq!(error.disposition(), Disposition::Retry { after: Some(MINUTE) });
     assert_eq!(error.to_string(), "the mailbox's sending limit is reached");
     assert_eq!(server.message_count(), 2);
+    let shown = format!("{error:#}");
+    for words in
+        ["limit of 2 messages in 60 seconds", "60 seconds after this error", "limits.messages_per_minute"]
+    {
+        assert!(shown.contains(words), "{shown}");
+    }
 }
 
 #[tokio::test]
@@ -161,6 +167,19 @@ async fn recipients_are_counted_for_a_day() {
     let error = mailer.submit_raw(&three, b"x\r\n").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LimitReached);
     assert!(error.retry_after().unwrap() >= DAY);
+    let remedy = error.remedy().unwrap();
+    assert_eq!(remedy.who(), Who::Operator);
+    assert!(remedy.summary().contains("limit of 5 recipients in 24 hours"), "{remedy}");
+    for words in [
+        "own count",
+        "about 25 hours after this error",
+        "may be blocked",
+        "several mailboxes",
+        "limits.recipients_per_day only if Microsoft has raised",
+        "High Volume Email",
+    ] {
+        assert!(remedy.to_string().contains(words), "{words}: {remedy}");
+    }
     mailer.submit_raw(&envelope(&["a@example.com", "b@example.com"]), b"x\r\n").await.unwrap();
     manual.advance(DAY);
     mailer.submit_raw(&three, b"x\r\n").await.unwrap_err();
@@ -343,6 +362,7 @@ async fn a_repeated_message_gives_up_at_its_own_deadline_behind_those_that_came_
         assert_eq!(error.kind(), ErrorKind::LimitReached, "{text}");
         assert_eq!(error.disposition(), Disposition::Retry { after: None });
         assert_eq!(error.to_string(), text);
+        assert_eq!(error.remedy().unwrap().steps()[0], "send the message again later: nothing was sent");
         others.iter().for_each(JoinHandle::abort);
         settle().await;
         manual.advance(MINUTE);

@@ -168,6 +168,7 @@ async fn a_place_that_the_fleet_has_too_late_is_refused_at_once() {
         assert_eq!(error.kind(), ErrorKind::LimitReached);
         assert_eq!(error.disposition(), Disposition::Retry { after: Some(wait) });
         assert_eq!(error.to_string(), "the mailbox's sending limit is reached");
+        assert!(error.remedy().unwrap().summary().contains("fleet"), "{error:#}");
         assert!(server.transcript().is_empty());
     }
 }

@@ -30,7 +30,7 @@ const UNKNOWN: Advice = Advice {
     summary: "There is no such recipient, or it takes no mail from outside.",
     steps: &[
         "check the recipient's address, letter by letter",
-        "Get-Recipient -Identity <recipient>, when it is in the same organization",
+        "Get-Recipient -Identity '{recipient}', when it is in the same organization",
     ],
     link: REPORTS,
 };

@@ -127,7 +127,14 @@ fn of_kind(kind: TokenErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
         TokenErrorKind::Store => (
             "The token store cannot be read, written or locked.",
             Who::Operator,
-            &["check that its directory exists, belongs to the user this program runs as, and is not full"],
+            &[
+                "send the message again later: nothing was sent, and the store may only be restarting",
+                "if it lasts: mend the store at the place that the error names; where it says what to restore or remove, do that",
+                "a file: its directory must exist, belong to the user this program runs as, and not be full",
+                "Redis: the server must run, answer at the address in the error, let this program in, and have room to write",
+                "the keyring: it must be there for the user this program runs as, and unlocked",
+                "a store of the program's own: see in its vault or database why it refused",
+            ],
         ),
         TokenErrorKind::InvalidToken => (
             "The token provider returned what cannot be used as an access token.",
@@ -212,7 +219,7 @@ mod tests {
             (TokenErrorKind::Store, Who::Operator, "cannot be read, written or locked"),
             (TokenErrorKind::InvalidToken, Who::Developer, "cannot be used as an access token"),
         ];
-        let blanks = Blanks { username: Some("svc@contoso.com"), sender: None, host: None, port: None };
+        let blanks = Blanks { username: Some("svc@contoso.com"), ..Blanks::default() };
         for (kind, who, words) in cases {
             let found = remedy_for(&TokenError::new(kind, "refused"), &blanks).unwrap();
             assert_eq!(found.who(), who, "{kind:?}");

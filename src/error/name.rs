@@ -5,6 +5,7 @@ use std::fmt;
 use super::{Error, ErrorKind};
 use crate::observe::Fault;
 use crate::outcome::Disposition;
+use crate::token::TokenErrorKind;
 
 impl ErrorKind {
     /// Returns its name in spans and metrics, such as `authentication_refused`.
@@ -38,6 +39,17 @@ impl ErrorKind {
 }
 
 impl Error {
+    /// Tells whether it lasts until a person does something, or, of a token store, is likely to.
+    fn needs_somebody(&self) -> bool {
+        match self.disposition() {
+            Disposition::FixConfiguration | Disposition::Reauthenticate => true,
+            Disposition::Retry { .. } => {
+                self.token_error().is_some_and(|error| error.kind() == TokenErrorKind::Store)
+            }
+            Disposition::FixMessage | Disposition::Indeterminate => false,
+        }
+    }
+
     /// Passes to `tell` what the log says of this error.
     pub(crate) fn tell<T>(&self, tell: impl FnOnce(&Fault<'_>) -> T) -> T {
         let disposition = self.disposition();
@@ -47,10 +59,7 @@ impl Error {
             kind: self.kind().name(),
             phase: self.phase().name(),
             disposition: disposition.name(),
-            needs_somebody: matches!(
-                disposition,
-                Disposition::FixConfiguration | Disposition::Reauthenticate
-            ),
+            needs_somebody: self.needs_somebody(),
             cause: cause.as_ref().map(|cause| cause as &dyn fmt::Debug),
             reply_code: self.reply().map(crate::smtp::Reply::code),
             enhanced: enhanced.as_ref().map(|code| code as &dyn fmt::Display),

@@ -7,8 +7,8 @@ use crate::config::MailServerConfig;
 use crate::entra;
 use crate::office365::basic_authentication_retirement;
 use crate::remedy::{Advice, Blanks, Remedy, Who};
-use crate::smtp::Reply;
-use crate::token::{TokenError, TokenNote};
+use crate::smtp::{Phase, Reply};
+use crate::token::TokenNote;
 
 /// What is known of the settings when an error leaves the mailer. No secrets.
 #[derive(Clone, Debug)]
@@ -23,8 +23,10 @@ pub(crate) struct Circumstances {
 /// Who asks to be let in, which decides what a bare refusal is likely to mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SignedIn {
-    /// An account, by OAuth; or whoever a provider of the program's own has tokens for.
+    /// An account, by OAuth.
     Account,
+    /// Whoever a provider of the program's own has tokens for, by OAuth.
+    Somebody,
     /// The app as itself, by OAuth.
     App,
     Password,
@@ -33,8 +35,14 @@ enum SignedIn {
 impl SignedIn {
     fn of(authentication: &Method) -> Self {
         match authentication {
-            Method::OAuth(provider) if provider.notes().contains(&TokenNote::AppOnly) => Self::App,
-            Method::OAuth(_) => Self::Account,
+            Method::OAuth(provider) => {
+                let who = |note: &TokenNote| match note {
+                    TokenNote::AppOnly => Some(Self::App),
+                    TokenNote::Delegated | TokenNote::Account(_) => Some(Self::Account),
+                    TokenNote::Fact(_) | TokenNote::Warning(_) => None,
+                };
+                provider.notes().iter().find_map(who).unwrap_or(Self::Somebody)
+            }
             Method::Basic(_) => Self::Password,
         }
     }
@@ -63,23 +71,37 @@ impl Error {
     /// `None` when there is nothing to say beyond the error itself: settings that are wrong say so one by one in
     /// [`source`](std::error::Error::source), and an unknown reply is best read as it is.
     pub fn remedy(&self) -> Option<Remedy> {
-        let Inner { kind, reply, finding, circumstances, source, .. } = &*self.0;
+        let Inner { kind, reply, finding, limit, retry_after, circumstances, .. } = &*self.0;
         let known = circumstances.as_ref();
         let blanks = Blanks {
             username: known.map(|known| known.username.as_str()),
             sender: known.map(|known| known.sender.as_str()),
+            recipient: self.refused_recipient(),
             host: known.map(|known| known.host.as_str()),
             port: known.map(|known| known.port.as_str()),
         };
         if *kind == ErrorKind::Indeterminate {
             return Some(INDETERMINATE.fill(&blanks));
         }
-        if let Some(error) = source.as_ref().and_then(|source| source.downcast_ref::<TokenError>()) {
+        if let Some(limit) = limit {
+            return Some(limit.remedy(*retry_after));
+        }
+        if let Some(error) = self.token_error() {
             return entra::remedy_for(error, &blanks);
         }
         match finding {
             Some(finding) => Some(of_reply(*finding, reply.as_ref(), known, blanks)),
             None => of_kind(*kind, &blanks),
+        }
+    }
+
+    /// Returns the recipient that the reply is about, if it can be no other.
+    fn refused_recipient(&self) -> Option<&str> {
+        match &*self.0.refused {
+            [refusal] if self.0.kind == ErrorKind::RecipientsRefused && self.0.phase == Phase::Rcpt => {
+                Some(refusal.recipient().as_ref())
+            }
+            _ => None,
         }
     }
 }
@@ -93,6 +115,10 @@ fn of_reply(
     let signed_in = known.map(|known| known.signed_in);
     match (finding.cause, signed_in) {
         (ReplyCause::SignInRefused, Some(SignedIn::Account)) => TOKEN_REFUSED.fill(&blanks),
+        (ReplyCause::SignInRefused, Some(SignedIn::Somebody)) => {
+            let steps = APP_ONLY_STEPS.iter().map(|step| blanks.fill(step));
+            steps.fold(TOKEN_REFUSED.fill(&blanks), Remedy::with_step)
+        }
         (ReplyCause::SignInRefused, Some(SignedIn::App)) => APP_REFUSED.fill(&blanks),
         (ReplyCause::SignInRefused, Some(SignedIn::Password)) => {
             PASSWORD_REFUSED.fill(&blanks).with_step(basic_authentication_retirement())
@@ -151,6 +177,7 @@ fn of_kind(kind: ErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
         ErrorKind::Protocol => NOT_SMTP,
         ErrorKind::MechanismUnavailable => NO_MECHANISM,
         ErrorKind::InsideRuntime => INSIDE_RUNTIME,
+        ErrorKind::Closed => return Some(closed()),
         ErrorKind::Configuration
         | ErrorKind::Disconnected
         | ErrorKind::AuthenticationRefused
@@ -163,11 +190,17 @@ fn of_kind(kind: ErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
         | ErrorKind::RecipientsRefused
         | ErrorKind::MessageRefused
         | ErrorKind::LimitReached
-        | ErrorKind::Closed
         | ErrorKind::Unsendable
         | ErrorKind::Indeterminate => return None,
     };
     Some(advice.fill(blanks))
+}
+
+/// Closed in good order: usually the program ends.
+fn closed() -> Remedy {
+    Remedy::new("The mailer was closed before the message was sent.", Who::Nobody)
+        .with_step("send the message again after the restart: nothing was sent, so it cannot arrive twice")
+        .with_step("where the program goes on: build another mailer, or close this one later")
 }
 
 const OAUTH: &str = "https://learn.microsoft.com/exchange/client-developer/legacy-protocols/how-to-authenticate-an-imap-pop-smtp-application-by-using-oauth";
@@ -182,12 +215,16 @@ const TOKEN_REFUSED: Advice = Advice {
         "{username} is a shared mailbox: sign in as a licensed user who has Send As on it, and set the shared address as sender only",
         "Authenticated SMTP is off: Set-CASMailbox -Identity '{username}' -SmtpClientAuthenticationDisabled $false",
         "{username} has no licence with Exchange Online: Microsoft 365 admin center > Users > Active users > {username} > Licenses and apps",
-        "the token is for another service: request https://outlook.office.com/SMTP.Send (app-only: https://outlook.office365.com/.default), not a bare SMTP.Send or a Microsoft Graph scope",
-        "app-only: Get-ServicePrincipal must list the app with the Object ID from Entra admin center > Enterprise applications > (the app), not the one from App registrations; else New-ServicePrincipal -AppId <client id> -ObjectId <that id>",
-        "app-only: Add-MailboxPermission -Identity '{username}' -User <that id> -AccessRights FullAccess, then wait up to an hour",
+        "the token is for another service: request https://outlook.office.com/SMTP.Send, not a bare SMTP.Send or a Microsoft Graph scope",
     ],
     link: OAUTH,
 };
+/// What may be the reason besides, if it was an app that signed in.
+const APP_ONLY_STEPS: [&str; 3] = [
+    "app-only: the token must be for https://outlook.office365.com/.default instead",
+    "app-only: Get-ServicePrincipal must list the app with the Object ID from Entra admin center > Enterprise applications > (the app), not the one from App registrations; else New-ServicePrincipal -AppId <client id> -ObjectId <that id>",
+    "app-only: Add-MailboxPermission -Identity '{username}' -User <that id> -AccessRights FullAccess, then wait up to an hour",
+];
 /// The same for an app that signs in as itself: no account can be the wrong one.
 const APP_REFUSED: Advice = Advice {
     who: Who::Operator,
@@ -334,7 +371,7 @@ mod tests {
             let is_temporary = bare.cause().unwrap().is_temporary() || reply.is_transient();
             let is_retried = matches!(bare.disposition(), Disposition::Retry { .. });
             assert!(is_temporary || !is_retried, "{reply}: {bare:#}");
-            for signed_in in [SignedIn::Account, SignedIn::App, SignedIn::Password] {
+            for signed_in in [SignedIn::Account, SignedIn::Somebody, SignedIn::App, SignedIn::Password] {
                 let error = Error::from(Failure::new(phase, Cause::Refused(reply.clone())));
                 let error = error.with_circumstances(circumstances(signed_in));
                 assert_eq!(error.kind(), bare.kind(), "{reply}");

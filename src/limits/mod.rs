@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Elapsed, Moment};
 use crate::config::{SendingLimits, WhenReached};
-use crate::error::Error;
+use crate::error::{Error, ReachedLimit};
 use crate::observe::limits::{self as observe, Waits};
 use crate::retry::Backoff;
 
@@ -147,7 +147,7 @@ impl Limiter {
         // Held while waiting: it keeps the submissions in order, and a small one from overtaking for ever a large one.
         let turn = self.clock.until(deadline, self.turn.lock()).await;
         let Ok(_turn) = turn else {
-            return Err(Error::limit_reached("waiting for earlier submissions took too long", None));
+            return Err(Error::limit_reached(ReachedLimit::Queue, None));
         };
         loop {
             let now = self.clock.moment();
@@ -158,7 +158,7 @@ impl Limiter {
                         "{recipients} recipients are more than the {most} that the mailbox may address in a day"
                     )));
                 }
-                Ok(Some(at)) if at <= now => {
+                Ok((Some(at), _)) if at <= now => {
                     let pause = match self.reserve(recipients, deadline).await {
                         Reserved::Wait(pause) => pause,
                         Reserved::Granted { is_shared } => {
@@ -169,24 +169,26 @@ impl Limiter {
                     };
                     let at = now.after(pause);
                     if at > deadline || self.limits.when_reached() == WhenReached::Fail {
-                        return Err(limit_reached(Some(pause)));
+                        return Err(Error::limit_reached(ReachedLimit::Fleet, Some(pause)));
                     }
                     wait.begin(&self.clock, Some(pause));
                     self.clock.sleep_until(at).await;
                 }
-                Ok(at) if self.limits.when_reached() == WhenReached::Fail => {
-                    return Err(limit_reached(at.map(|at| at.since(now))));
+                Ok((at, limit)) if self.limits.when_reached() == WhenReached::Fail => {
+                    return Err(Error::limit_reached(limit, at.map(|at| at.since(now))));
                 }
-                Ok(Some(at)) if at > deadline => return Err(limit_reached(Some(at.since(now)))),
+                Ok((Some(at), limit)) if at > deadline => {
+                    return Err(Error::limit_reached(limit, Some(at.since(now))));
+                }
                 // Somebody may be throttled meanwhile: look again.
-                Ok(Some(at)) => {
+                Ok((Some(at), _)) => {
                     wait.begin(&self.clock, Some(at.since(now)));
                     self.clock.sleep_until(at).await;
                 }
-                Ok(None) => {
+                Ok((None, limit)) => {
                     wait.begin(&self.clock, None);
                     if self.clock.until(deadline, self.over.notified()).await.is_err() {
-                        return Err(limit_reached(None));
+                        return Err(Error::limit_reached(limit, None));
                     }
                 }
             }
@@ -221,7 +223,7 @@ impl Limiter {
                 return Ok(());
             };
             if at > deadline || self.limits.when_reached() == WhenReached::Fail {
-                return Err(limit_reached(Some(at.since(now))));
+                return Err(Error::limit_reached(ReachedLimit::Throttling, Some(at.since(now))));
             }
             wait.begin(&self.clock, Some(at.since(now)));
             self.clock.sleep_until(at).await;
@@ -277,8 +279,13 @@ fn late<T>(_elapsed: Elapsed) -> Result<T, SharedLimitsError> {
     Err(SharedLimitsError::new("the fleet's sending limits do not answer"))
 }
 
-fn limit_reached(wait: Option<Duration>) -> Error {
-    Error::limit_reached("the mailbox's sending limit is reached", wait)
+/// Returns what comes later; what depends on messages under way comes last.
+fn later<T>(one: (Option<Moment>, T), other: (Option<Moment>, T)) -> (Option<Moment>, T) {
+    match (one.0, other.0) {
+        (Some(at), Some(room)) if room <= at => one,
+        (None, _) => one,
+        (Some(_), _) => other,
+    }
 }
 
 /// More at once than a whole window allows.
@@ -287,16 +294,18 @@ struct TooMany {
 }
 
 impl State {
-    /// Finds the earliest moment at which everything allows it; `None` while it depends on messages under way.
-    fn admission(&mut self, recipients: u32, now: Moment) -> Result<Option<Moment>, TooMany> {
-        let mut at = Some(self.resume_at.map_or(now, |resume| resume.max(now)));
-        if let Some(messages) = &mut self.messages {
-            at = at.zip(messages.room_for(1, now)?).map(|(at, room)| at.max(room));
+    /// Finds the earliest moment at which everything allows it, `None` while it depends on messages under way; and what
+    /// is the last to allow it.
+    fn admission(&mut self, recipients: u32, now: Moment) -> Result<(Option<Moment>, ReachedLimit), TooMany> {
+        let resume = self.resume_at.map_or(now, |resume| resume.max(now));
+        let mut last = (Some(resume), ReachedLimit::Throttling);
+        if let Some(window) = &mut self.messages {
+            last = later(last, (window.room_for(1, now)?, ReachedLimit::Messages(window.most)));
         }
         if let Some(window) = &mut self.recipients {
-            at = at.zip(window.room_for(recipients, now)?).map(|(at, room)| at.max(room));
+            last = later(last, (window.room_for(recipients, now)?, ReachedLimit::Recipients(window.most)));
         }
-        Ok(at)
+        Ok(last)
     }
 
     fn count(&mut self, recipients: u32, now: Moment) {

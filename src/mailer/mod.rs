@@ -314,7 +314,7 @@ impl Mailer {
     /// ```
     pub fn warnings(&self) -> Vec<String> {
         let config = self.config();
-        let mut warnings = Vec::new();
+        let mut warnings = config.warnings();
         let is_exchange = matches!(config.provider(), MailProvider::Exchange(_));
         if is_exchange && self.0.method == AuthenticationMethod::Basic {
             warnings.push(basic_authentication_retirement().to_owned());

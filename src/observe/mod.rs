@@ -125,7 +125,7 @@ pub(crate) struct Fault<'a> {
     pub(crate) kind: &'static str,
     pub(crate) phase: &'static str,
     pub(crate) disposition: &'static str,
-    /// It lasts until a person does something about the settings or signs in.
+    /// It lasts until a person does something about the settings or signs in, or, of a token store, is likely to.
     pub(crate) needs_somebody: bool,
     pub(crate) cause: Option<&'a dyn fmt::Debug>,
     pub(crate) reply_code: Option<u16>,

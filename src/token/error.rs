@@ -28,7 +28,8 @@ pub enum TokenErrorKind {
     /// The token itself cannot be used: empty, with characters that no token may hold, expired, or the one that the mail
     /// server has just refused.
     InvalidToken,
-    /// The token store could not be read, written or locked.
+    /// The token store could not be read, written or locked. Such a failure is tried again, for a store that is restarted
+    /// works after it; one that lasts needs somebody.
     Store,
     /// The provider was set up in a way that cannot work.
     Configuration,
@@ -143,8 +144,10 @@ impl TokenError {
     }
 
     /// Tells whether the same request may succeed later without anybody changing anything.
+    ///
+    /// So it may after [`TokenErrorKind::Store`], though a store that is damaged or full stays so until somebody mends it.
     pub fn is_temporary(&self) -> bool {
-        self.0.kind == TokenErrorKind::Unavailable
+        matches!(self.0.kind, TokenErrorKind::Unavailable | TokenErrorKind::Store)
     }
 }
 

@@ -33,6 +33,11 @@ pub use redis::RedisStore;
 /// [`FileStore`], [`MemoryStore`], and behind features `KeyringStore` and `RedisStore` implement it; write your own for a
 /// vault or a database.
 ///
+/// Every failure is a [`TokenErrorKind::Store`](crate::TokenErrorKind::Store), and counts as one that may pass: nothing was
+/// sent, so a mailer asks again as its [`RetryPolicy`](crate::RetryPolicy) says, and then fails with
+/// [`Disposition::Retry`](crate::Disposition::Retry). The log calls for somebody all the same (ERROR), in case it does not
+/// pass. Say in the error's message where the tokens are and what is wrong.
+///
 /// ```
 /// use smtp_oauth::token::store::StoredTokens;
 /// use smtp_oauth::{Clock, MemoryStore, TokenStore};

@@ -9,9 +9,10 @@ use std::time::Duration;
 #[cfg(feature = "redis")]
 use smtp_oauth::RedisStore;
 use smtp_oauth::entra::{self, SendingRight};
-use smtp_oauth::testing::{FakeEntra, FakeExchange, Fault, FaultPoint, KnownReply, TokenFault};
+use smtp_oauth::testing::{FakeEntra, FakeExchange, Fault, FaultPoint, KnownReply, ManualClock, TokenFault};
 use smtp_oauth::{
-    Authentication, Disposition, Error, ErrorKind, Mailer, ReplyCause, RetryPolicy, TokenErrorKind, Who,
+    Authentication, Chunking, Disposition, Error, ErrorKind, Mailer, ReplyCause, RetryPolicy, Timeouts,
+    TokenErrorKind, Who, token,
 };
 #[cfg(feature = "redis")]
 use support::closed_port::ClosedPort;
@@ -541,6 +542,33 @@ async fn a_server_that_is_not_there_gets_a_remedy_too() {
     let error = support::mailer(&server).verify().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol);
     assert!(format!("{error:#}").contains("starttls on 587"), "{error:#}");
+}
+
+#[tokio::test]
+async fn time_that_is_over_gets_a_remedy_for_what_it_was_spent_on() {
+    let second = Duration::from_secs(1);
+    let cases = [
+        (FaultPoint::Greeting, "The mail server localhost does not answer."),
+        (FaultPoint::Rcpt, "The mail server localhost stopped answering in the middle of a message."),
+    ];
+    let manual = ManualClock::new();
+    let server = FakeExchange::builder().clock(manual.clock()).start().await;
+    let mailer = |authentication| {
+        let timeouts = Timeouts::new().with_total(60 * second);
+        let config = settings(&server).chunking(Chunking::Off).timeouts(timeouts).build().unwrap();
+        let mailer = Mailer::builder(config).authentication(authentication).retry(RetryPolicy::never());
+        mailer.clock(manual.clock()).build().unwrap()
+    };
+    let message = message();
+    for (silence, summary) in cases {
+        server.inject(silence, Fault::Silence);
+        let mailer = mailer(issuing(server.tokens(), 1800));
+        let error = manual.advance_until(second, mailer.submit(&message)).await.unwrap_err();
+        assert_eq!(error.remedy().unwrap().summary(), summary, "{error}");
+    }
+    let mailer = mailer(Authentication::oauth(token::from_fn(std::future::pending)));
+    let error = manual.advance_until(second, mailer.submit(&message)).await.unwrap_err();
+    assert_eq!(error.remedy().unwrap().summary(), "No access token came in time.", "{error}");
 }
 
 #[cfg(feature = "redis")]

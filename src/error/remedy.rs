@@ -91,7 +91,7 @@ impl Error {
         }
         match finding {
             Some(finding) => Some(of_reply(*finding, reply.as_ref(), known, blanks)),
-            None => of_kind(*kind, &blanks),
+            None => of_kind(*kind, self.phase(), &blanks),
         }
     }
 
@@ -169,9 +169,15 @@ fn send_as_parties(text: &str) -> Option<(&str, &str)> {
 }
 
 /// What can be said when no server gave a reason.
-fn of_kind(kind: ErrorKind, blanks: &Blanks<'_>) -> Option<Remedy> {
+fn of_kind(kind: ErrorKind, phase: Phase, blanks: &Blanks<'_>) -> Option<Remedy> {
     let advice = match kind {
-        ErrorKind::Network | ErrorKind::Timeout => UNREACHABLE,
+        ErrorKind::Timeout => match phase {
+            Phase::Preparation => ALL_BUSY,
+            Phase::Token => TOKEN_LATE,
+            _ if phase < Phase::Mail => UNREACHABLE,
+            _ => STOPPED,
+        },
+        ErrorKind::Network => UNREACHABLE,
         ErrorKind::Tls => TLS,
         ErrorKind::StartTlsUnavailable | ErrorKind::PlaintextInjected => INTERCEPTED,
         ErrorKind::Protocol => NOT_SMTP,
@@ -302,6 +308,36 @@ const UNREACHABLE: Advice = Advice {
     ],
     link: TROUBLES,
 };
+const ALL_BUSY: Advice = Advice {
+    who: Who::Operator,
+    summary: "No connection to {host} came free in time.",
+    steps: &[
+        "send the message again: nothing was sent",
+        "if it happens often: hand over fewer messages at a time, or raise timeouts.total",
+        "raise max_connections as far as the server allows; Exchange Online allows a mailbox 3",
+    ],
+    link: TROUBLES,
+};
+const TOKEN_LATE: Advice = Advice {
+    who: Who::Operator,
+    summary: "No access token came in time.",
+    steps: &[
+        "send the message again: nothing was sent",
+        "let the firewall and the proxy pass HTTPS to the sign-in service; Microsoft's is login.microsoftonline.com",
+        "where a program or a store of your own is asked for the token: its log says what it waits for",
+    ],
+    link: OAUTH,
+};
+const STOPPED: Advice = Advice {
+    who: Who::Operator,
+    summary: "The mail server {host} stopped answering in the middle of a message.",
+    steps: &[
+        "send the message again: it was not accepted",
+        "if it happens with large messages only: raise timeouts.body_progress, or send smaller ones",
+        "take the server out of what a firewall or virus scanner inspects on outgoing SMTP",
+    ],
+    link: TROUBLES,
+};
 const TLS: Advice = Advice {
     who: Who::Operator,
     summary: "There is no trustworthy TLS connection to {host}.",
@@ -382,6 +418,12 @@ mod tests {
                 assert!(!error.remedy().unwrap().summary().contains('\n'), "{shown}");
             }
         }
+    }
+
+    #[test]
+    fn time_spent_waiting_for_a_connection_is_no_fault_of_the_server() {
+        let error = Error::overdue(Phase::Preparation, std::time::Duration::from_secs(60));
+        assert_eq!(error.remedy().unwrap().summary(), "No connection to <host> came free in time.");
     }
 
     #[test]

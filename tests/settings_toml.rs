@@ -368,6 +368,7 @@ fn an_empty_value_of_an_optional_key_says_that_it_can_be_left_out() {
         "client_secret",
         "federated_token_file",
         "token_store",
+        #[cfg(feature = "redis")]
         "token_store = { redis = 'redis://localhost', key = '' } #",
     ] {
         let found = problems(&format!("{SERVER}{OAUTH}{key} = ''\n"));

@@ -74,7 +74,8 @@ impl SharedLimits for OutboxLimits {
         recipients: u32,
     ) -> ReserveFuture<'a> {
         Box::pin(async move {
-            let failed = |error| SharedLimitsError::new("the outbox's database cannot count").with_source(error);
+            let failed =
+                |error| SharedLimitsError::new("the outbox's database cannot count").with_source(error);
             self.ask(mailbox, limits, recipients).await.map_err(failed)
         })
     }
@@ -87,7 +88,8 @@ impl SharedLimits for OutboxLimits {
                     .bind(mailbox.to_ascii_lowercase())
                     .bind(self.0.now() - MINUTE)
                     .bind(-i64::from(recipients));
-            let failed = |error| SharedLimitsError::new("the outbox's database cannot count").with_source(error);
+            let failed =
+                |error| SharedLimitsError::new("the outbox's database cannot count").with_source(error);
             released.execute(self.0.pool()).await.map(drop).map_err(failed)
         })
     }

@@ -25,8 +25,9 @@ impl SqliteTokens {
     ///
     /// A write transaction would be no lock here: it would keep `save`, on another connection, waiting for itself.
     async fn locked(&self) -> Result<StoreLock, TokenError> {
-        let refused =
-            |error| TokenError::new(TokenErrorKind::Store, "the token lock cannot be taken").with_source(error);
+        let refused = |error| {
+            TokenError::new(TokenErrorKind::Store, "the token lock cannot be taken").with_source(error)
+        };
         let file = File::options().create(true).append(true).open(self.0.beside("lock")).map_err(refused)?;
         let wait = async {
             loop {

@@ -88,10 +88,12 @@ impl ReachedLimit {
     fn summary(self) -> String {
         match self {
             Self::Messages(most) => {
-                format!("By this program's own count, the mailbox has reached its limit of {most} messages in 60 seconds.")
+                let most = counted(most, "message");
+                format!("By this program's own count, the mailbox has reached its limit of {most} in 60 seconds.")
             }
             Self::Recipients(most) => {
-                format!("By this program's own count, the mailbox has reached its limit of {most} recipients in 24 hours.")
+                let most = counted(most, "recipient");
+                format!("By this program's own count, the mailbox has reached its limit of {most} in 24 hours.")
             }
             Self::Fleet => "By the count that the fleet shares, the mailbox has reached its limit of messages in 60 seconds \
                             or of recipients in 24 hours."
@@ -110,6 +112,11 @@ const KEEP: &str =
     "keep the limit: a mailbox that goes beyond it is refused by Microsoft for a day, and may be blocked";
 const ELSEWHERE: &str =
     "for more: High Volume Email inside the organization, or Azure Communication Services";
+
+fn counted(most: u32, what: &str) -> String {
+    let plural = if most == 1 { "" } else { "s" };
+    format!("{most} {what}{plural}")
+}
 
 /// Rounds up: a little later is no harm, a little sooner is in vain.
 fn spoken(wait: Duration) -> String {
@@ -130,6 +137,7 @@ mod tests {
     fn every_limit_says_what_it_is_and_when_it_goes_on() {
         let limits = [
             (ReachedLimit::Messages(30), "30 messages in 60 seconds"),
+            (ReachedLimit::Messages(1), "1 message in 60 seconds"),
             (ReachedLimit::Recipients(10_000), "10000 recipients in 24 hours"),
             (ReachedLimit::Fleet, "the fleet"),
             (ReachedLimit::Throttling, "The mail server"),

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::cloud::Cloud;
 use crate::oauth::{
     self, ClientAssertion, ClientAuthentication, ClientCertificate, ClientError, Expiring, HttpClient,
-    KeepAlive,
+    HttpSettings, KeepAlive,
 };
 use crate::tls::TlsSettings;
 use crate::token::store::TokenStore;
@@ -58,10 +58,7 @@ impl App {
             cloud: Cloud::default(),
             authority: None,
             graph: None,
-            http: None,
-            tls: TlsSettings::default(),
-            clock: Clock::system(),
-            deadline: Duration::from_secs(30),
+            http: HttpSettings::default(),
         }
     }
 
@@ -191,10 +188,7 @@ pub struct AppBuilder {
     cloud: Cloud,
     authority: Option<Url>,
     graph: Option<Url>,
-    http: Option<Arc<dyn HttpClient>>,
-    tls: TlsSettings,
-    clock: Clock,
-    deadline: Duration,
+    http: HttpSettings,
 }
 
 impl AppBuilder {
@@ -244,25 +238,25 @@ impl AppBuilder {
 
     /// Sets the HTTP client. Default: one over `reqwest` (feature `reqwest`).
     pub fn http_client(mut self, http: Arc<dyn HttpClient>) -> Self {
-        self.http = Some(http);
+        self.http.client = Some(http);
         self
     }
 
     /// Sets which servers the default HTTP client trusts. Default: the operating system's roots, TLS 1.2.
     pub fn tls(mut self, tls: TlsSettings) -> Self {
-        self.tls = tls;
+        self.http.tls = tls;
         self
     }
 
     /// Sets the clock for deadlines and expiry. Default: the system's.
     pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
+        self.http.clock = clock;
         self
     }
 
     /// Sets how long one request for a token may take, with all its attempts. Default: 30 seconds.
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.http.deadline = deadline;
         self
     }
 
@@ -312,9 +306,7 @@ impl AppBuilder {
         let mut builder = oauth::Client::builder(token_endpoint, self.client_id.as_str())
             .authorization_endpoint(authorization)
             .device_authorization_endpoint(device)
-            .tls(self.tls.clone())
-            .clock(self.clock.clone())
-            .deadline(self.deadline)
+            .http_settings(self.http.clone())
             .classify(classify);
         if let Some(secret) = &self.client_secret {
             let expiring = secret.expires_at().map(|at| Expiring { what: "client secret", at });
@@ -322,9 +314,6 @@ impl AppBuilder {
                 builder.authentication(ClientAuthentication::Post(secret.value().clone())).expiring(expiring);
         } else if let Some(assertion) = self.assertions.first() {
             builder = builder.authentication(ClientAuthentication::PrivateKeyJwt(assertion.clone()));
-        }
-        if let Some(http) = &self.http {
-            builder = builder.http_client(http.clone());
         }
         builder.build()
     }

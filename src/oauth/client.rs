@@ -12,6 +12,7 @@ use super::assertion::ClientAssertion;
 use super::error::Classify;
 use super::expiry::{Expiring, ExpiryWatch};
 use super::http::HttpClient;
+use super::http_settings::HttpSettings;
 use crate::clock::Clock;
 use crate::tls::TlsSettings;
 use crate::token::TokenNote;
@@ -105,10 +106,7 @@ impl Client {
             sign_in: SignInEndpoints::default(),
             client_id: client_id.into(),
             authentication: ClientAuthentication::None,
-            http: None,
-            tls: TlsSettings::default(),
-            clock: Clock::system(),
-            deadline: Duration::from_secs(30),
+            http: HttpSettings::default(),
             classify: |_| None,
             expiring: None,
         }
@@ -207,10 +205,7 @@ pub struct ClientBuilder {
     sign_in: SignInEndpoints,
     client_id: String,
     authentication: ClientAuthentication,
-    http: Option<Arc<dyn HttpClient>>,
-    tls: TlsSettings,
-    clock: Clock,
-    deadline: Duration,
+    http: HttpSettings,
     classify: Classify,
     expiring: Option<Expiring>,
 }
@@ -236,25 +231,31 @@ impl ClientBuilder {
 
     /// Sets the HTTP client. Default: one over `reqwest` (feature `reqwest`).
     pub fn http_client(mut self, http: Arc<dyn HttpClient>) -> Self {
-        self.http = Some(http);
+        self.http.client = Some(http);
         self
     }
 
     /// Sets which servers the default HTTP client trusts. Default: the operating system's roots, TLS 1.2.
     pub fn tls(mut self, tls: TlsSettings) -> Self {
-        self.tls = tls;
+        self.http.tls = tls;
         self
     }
 
     /// Sets the clock for deadlines and expiry. Default: the system's.
     pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
+        self.http.clock = clock;
         self
     }
 
     /// Sets how long one grant may take, with all its attempts. Default: 30 seconds.
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.http.deadline = deadline;
+        self
+    }
+
+    /// Sets all that another builder has collected.
+    pub(crate) fn http_settings(mut self, http: HttpSettings) -> Self {
+        self.http = http;
         self
     }
 
@@ -274,18 +275,7 @@ impl ClientBuilder {
     /// # Errors
     /// [`ClientError`] for an endpoint that secrets must not be sent to, an empty client id, or no usable HTTP client.
     pub fn build(self) -> Result<Client, ClientError> {
-        let Self {
-            token_endpoint,
-            sign_in,
-            client_id,
-            authentication,
-            http,
-            tls,
-            clock,
-            deadline,
-            classify,
-            expiring,
-        } = self;
+        let Self { token_endpoint, sign_in, client_id, authentication, http, classify, expiring } = self;
         if !is_trustworthy(&token_endpoint) {
             return Err(ClientError::Endpoint {
                 host: token_endpoint.host_str().unwrap_or_default().to_owned(),
@@ -302,10 +292,8 @@ impl ClientBuilder {
         if !is_client_id(&client_id) {
             return Err(ClientError::ClientId);
         }
-        let http = match http {
-            Some(http) => http,
-            None => default_http(&tls, &token_endpoint)?,
-        };
+        let client = http.client_for(&token_endpoint)?;
+        let HttpSettings { clock, deadline, .. } = http;
         let expiry = ExpiryWatch::new(expiring.or_else(|| authentication.expiring()));
         expiry.check(&clock, &client_id);
         Ok(Client(Arc::new(Inner {
@@ -313,7 +301,7 @@ impl ClientBuilder {
             sign_in,
             client_id,
             authentication,
-            http,
+            http: client,
             clock,
             deadline,
             classify,
@@ -367,22 +355,6 @@ pub(super) fn is_loopback(url: &Url) -> bool {
         Some(Host::Domain(name)) => name == "localhost",
         None => false,
     }
-}
-
-#[cfg(feature = "reqwest")]
-pub(super) fn default_http(tls: &TlsSettings, endpoint: &Url) -> Result<Arc<dyn HttpClient>, ClientError> {
-    use super::transport::{Route, Transport};
-
-    let route = if is_loopback(endpoint) { Route::Direct } else { Route::System };
-    match Transport::new(tls, route) {
-        Ok(transport) => Ok(Arc::new(transport)),
-        Err(error) => Err(ClientError::Http(Box::new(error))),
-    }
-}
-
-#[cfg(not(feature = "reqwest"))]
-pub(super) fn default_http(_tls: &TlsSettings, _endpoint: &Url) -> Result<Arc<dyn HttpClient>, ClientError> {
-    Err(ClientError::NoHttpClient)
 }
 
 #[cfg(test)]

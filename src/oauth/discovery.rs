@@ -8,8 +8,9 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Method, StatusCode};
 use url::Url;
 
-use super::client::{ClientError, default_http, is_trustworthy};
+use super::client::{ClientError, is_trustworthy};
 use super::http::{HttpClient, HttpError, HttpErrorKind, HttpRequest, HttpResponse, MOST_BODY_BYTES};
+use super::http_settings::HttpSettings;
 use super::metadata::{ServerMetadata, host};
 use crate::clock::Clock;
 use crate::tls::TlsSettings;
@@ -34,10 +35,7 @@ use crate::tls::TlsSettings;
 #[must_use = "nothing is asked until `fetch`"]
 pub struct Discovery {
     issuer: Url,
-    http: Option<Arc<dyn HttpClient>>,
-    tls: TlsSettings,
-    clock: Clock,
-    deadline: Duration,
+    http: HttpSettings,
 }
 
 /// An authorization server's endpoints could not be found out.
@@ -126,36 +124,30 @@ pub enum DiscoveryError {
 impl Discovery {
     /// Starts a discovery at `issuer`, such as `https://accounts.google.com`.
     pub fn new(issuer: Url) -> Self {
-        Self {
-            issuer,
-            http: None,
-            tls: TlsSettings::default(),
-            clock: Clock::system(),
-            deadline: Duration::from_secs(30),
-        }
+        Self { issuer, http: HttpSettings::default() }
     }
 
     /// Sets the HTTP client. Default: one over `reqwest` (feature `reqwest`).
     pub fn http_client(mut self, http: Arc<dyn HttpClient>) -> Self {
-        self.http = Some(http);
+        self.http.client = Some(http);
         self
     }
 
     /// Sets which servers the default HTTP client trusts. Default: the operating system's roots, TLS 1.2.
     pub fn tls(mut self, tls: TlsSettings) -> Self {
-        self.tls = tls;
+        self.http.tls = tls;
         self
     }
 
     /// Sets the clock for the deadline. Default: the system's.
     pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
+        self.http.clock = clock;
         self
     }
 
     /// Sets how long the server may take. Default: 30 seconds.
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.http.deadline = deadline;
         self
     }
 
@@ -172,13 +164,10 @@ impl Discovery {
         if !is_trustworthy(issuer) || issuer.query().is_some() {
             return Err(DiscoveryError::Issuer { host: host(issuer) });
         }
-        let http = match &self.http {
-            Some(http) => http.clone(),
-            None => default_http(&self.tls, issuer).map_err(DiscoveryError::Client)?,
-        };
-        let deadline = self.clock.moment().after(self.deadline);
-        self.clock.until(deadline, self.ask(&*http)).await.unwrap_or_else(|_elapsed| {
-            Err(DiscoveryError::Timeout { host: host(issuer), deadline: self.deadline })
+        let http = self.http.client_for(issuer).map_err(DiscoveryError::Client)?;
+        let HttpSettings { clock, deadline, .. } = &self.http;
+        clock.until(clock.moment().after(*deadline), self.ask(&*http)).await.unwrap_or_else(|_elapsed| {
+            Err(DiscoveryError::Timeout { host: host(issuer), deadline: *deadline })
         })
     }
 
@@ -220,14 +209,8 @@ impl Discovery {
 
 impl fmt::Debug for Discovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { issuer, http, tls, clock, deadline } = self;
-        f.debug_struct("Discovery")
-            .field("issuer", &issuer.as_str())
-            .field("http", http)
-            .field("tls", tls)
-            .field("clock", clock)
-            .field("deadline", deadline)
-            .finish()
+        let Self { issuer, http } = self;
+        f.debug_struct("Discovery").field("issuer", &issuer.as_str()).field("http", http).finish()
     }
 }
 

@@ -15,6 +15,7 @@ mod expiry;
 mod form;
 mod grant;
 mod http;
+mod http_settings;
 mod id_token;
 mod loopback;
 mod metadata;
@@ -49,3 +50,4 @@ pub(crate) use self::client::{is_client_id, is_trustworthy};
 #[cfg(feature = "azure")]
 pub(crate) use self::error::of_response as refusal_by_response;
 pub(crate) use self::expiry::Expiring;
+pub(crate) use self::http_settings::HttpSettings;

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use smtp_oauth::RetryPolicy;
 use smtp_oauth::testing::{FakeExchange, Fault, FaultPoint as At, ManualClock};
-use smtp_oauth::{Authentication, Clock, Error, ErrorKind, Mailer, Phase, Submission, Timeouts, token};
+use smtp_oauth::{
+    Authentication, Chunking, Clock, Disposition, Error, ErrorKind, Mailer, Phase, Submission, Timeouts,
+    token,
+};
 use support::{
     PHASES, RETRY, assert_failure, assert_failure_or_unknown, data_settings, envelope, issuing, message,
 };
@@ -73,6 +76,28 @@ async fn give_up(
     let silent_since = manual.clock().now();
     let error = manual.advance_until(SECOND, submit).await.unwrap_err();
     (error, (manual.clock().now() - silent_since).unsigned_abs())
+}
+
+#[tokio::test]
+async fn silence_behind_a_goodbye_to_one_recipient_leaves_in_doubt_a_message_that_is_on_its_way_to_others() {
+    let manual = ManualClock::new();
+    let server = FakeExchange::builder()
+        .clock(manual.clock())
+        .fault(At::Rcpt, Fault::reply("421 4.3.2 Service not available").once().after(1))
+        .fault(At::Rcpt, Fault::Silence.once().after(1))
+        .start()
+        .await;
+    let config = data_settings(&server).chunking(Chunking::Auto).timeouts(distinct()).build().unwrap();
+    let mailer = Mailer::builder(config)
+        .retry(RetryPolicy::never())
+        .authentication(issuing(server.tokens(), 1800))
+        .clock(manual.clock())
+        .build()
+        .unwrap();
+    let recipients = envelope(&["a@example.com", "b@example.com", "c@example.com"]);
+    let (error, _) =
+        give_up(&server, &manual, mailer.submit_raw(&recipients, b"Subject: x\r\n\r\nx\r\n")).await;
+    assert_eq!(error.disposition(), Disposition::Indeterminate, "{error}");
 }
 
 async fn silent_server(manual: &ManualClock, at: At) -> FakeExchange {

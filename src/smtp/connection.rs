@@ -120,6 +120,8 @@ pub(crate) struct Connection {
     pub(super) closing: bool,
     /// It has said yes after that all the same.
     pub(super) goes_on: bool,
+    /// It has closed, or the connection is broken.
+    gone: bool,
 }
 
 impl Connection {
@@ -153,6 +155,7 @@ impl Connection {
             in_transaction: false,
             closing: false,
             goes_on: false,
+            gone: false,
         };
         connection.greeting().await?;
         connection.hello().await?;
@@ -186,6 +189,13 @@ impl Connection {
     /// Tells whether the connection can carry another transaction: nothing owed, nothing left over.
     pub(crate) fn is_clean(&self) -> bool {
         self.owed == 0 && !self.in_transaction && !self.closing
+    }
+
+    /// Tells whether the server has closed after its good-bye, and so has taken nothing behind that (RFC 5321 §3.8).
+    ///
+    /// One that says good-bye and stays may yet go on, however late.
+    pub(super) fn has_left(&self) -> bool {
+        self.closing && self.gone && !self.goes_on
     }
 
     /// Looks, without waiting, whether an idle connection is still open and silent.
@@ -296,7 +306,10 @@ impl Connection {
             .until(deadline, self.stream.reply())
             .await
             .map_err(|_| self.endpoint.late(phase, limit, self.deadline))?
-            .map_err(|cause| Failure::new(phase, cause))?;
+            .map_err(|cause| {
+                self.gone |= matches!(cause, Cause::Closed(_));
+                Failure::new(phase, cause)
+            })?;
         reply.redact_echoes(&self.secrets);
         self.owed = self.owed.saturating_sub(1);
         observe::connection::reply(phase.name(), reply.code(), reply.enhanced());

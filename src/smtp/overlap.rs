@@ -162,15 +162,20 @@ impl Connection {
         });
         let behind = match is_believed && self.owed == due {
             true => Behind::Next,
-            false if self.closing && !self.goes_on => Behind::Untouched,
+            false if self.has_left() => Behind::Untouched,
             false => Behind::Unknown,
         };
         let heard = match result {
-            // A server that goes on after its good-bye may have accepted this message too.
-            Err(_) if was_closing && !self.goes_on => Heard::Untouched,
+            Err(undelivered) if was_closing && self.has_refused(&undelivered) => Heard::Untouched,
             result => Heard::Verdict(result),
         };
         (heard, behind)
+    }
+
+    /// Tells whether nothing was taken of a message that is behind a good-bye.
+    fn has_refused(&self, undelivered: &Undelivered) -> bool {
+        let is_certain = undelivered.certainty == Certainty::NotDelivered && !self.goes_on;
+        is_certain || self.has_left()
     }
 
     /// Reads the reply to the RSET before a message, if there was one.

@@ -96,8 +96,11 @@ impl Undelivered {
     /// says after that, or does not say.
     pub(super) fn cut_short(failure: Failure, mail: &Reply, recipients: Vec<Reply>, asked: usize) -> Self {
         let all_refused = recipients.len() == asked && !recipients.iter().any(Reply::is_positive);
-        let decisive = recipients.iter().find(|reply| all_refused || reply.code() == 421);
         let is_closed = matches!(failure.cause, Cause::Closed(_));
+        let decisive = match all_refused {
+            true => recipients.first(),
+            false => goodbye(&recipients).filter(|_| is_closed),
+        };
         // Neither yes nor no is a refusal only of a server that leaves with it.
         let is_refusal = |reply: &&Reply| reply.code() >= 400 || is_closed && !reply.is_positive();
         let mail = Some(mail).filter(is_refusal).map(|reply| (Phase::Mail, reply));
@@ -111,8 +114,7 @@ impl Undelivered {
 
     /// Adds the replies to RCPT. One of them may be a good-bye (RFC 5321 §3.8): then nothing behind it was taken.
     pub(super) fn after_recipients(self, recipients: Vec<Reply>) -> Self {
-        let goodbye = recipients.iter().find(|reply| reply.code() == 421);
-        let undelivered = match (&self.failure.cause, goodbye) {
+        let undelivered = match (&self.failure.cause, goodbye(&recipients)) {
             (Cause::Closed(_), Some(reply)) => Self::refused(Phase::Rcpt, reply.clone()),
             _ => self,
         };
@@ -359,7 +361,6 @@ impl Connection {
     ) -> Result<Delivery, Undelivered> {
         let verdict = match verdict {
             Ok(verdict) => verdict,
-            Err(undelivered) if self.goes_on => return Err(undelivered.with_recipients(recipients)),
             Err(undelivered) => return Err(undelivered.after_recipients(recipients)),
         };
         match verdict.code() {
@@ -475,6 +476,13 @@ impl Connection {
             Err(failure) => Err(Undelivered::unknown(failure)),
         }
     }
+}
+
+/// Finds the reply with which the server has left; one that goes on to say yes may take the message too.
+fn goodbye(recipients: &[Reply]) -> Option<&Reply> {
+    let at = recipients.iter().position(|reply| reply.code() == 421)?;
+    let (_, behind) = recipients.split_at(at);
+    behind.first().filter(|_| !behind.iter().any(Reply::is_positive))
 }
 
 /// The command before a message that goes in one chunk (RFC 3030 §2).

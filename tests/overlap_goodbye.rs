@@ -17,6 +17,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
+/// How long a server may take to close after its good-bye.
+const LEAVING: Duration = Duration::from_secs(30);
+
 /// Where the first connection pauses, and what it says then to the message behind the good-bye.
 struct Late {
     before: &'static str,
@@ -75,9 +78,10 @@ async fn serve(socket: TcpStream, number: usize, late: Arc<Late>) -> std::io::Re
     Ok(())
 }
 
-/// Submits three messages; the server says good-bye to the second and pauses while it goes on with the third.
+/// Submits three messages; the server says good-bye to the second and pauses for `pause` while it goes on with the third.
 async fn session(
     before: &'static str,
+    pause: Duration,
     verdict: &'static str,
 ) -> (Vec<Result<Submission, Error>>, Vec<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -118,7 +122,7 @@ async fn session(
     let time = async {
         late.paused.notified().await;
         settle().await;
-        clock.advance(Duration::from_secs(2));
+        clock.advance(pause);
         // The client hears that time has passed before it hears the server.
         settle().await;
         late.resume.notify_one();
@@ -138,16 +142,31 @@ async fn session(
 }
 
 #[tokio::test]
+async fn a_server_that_goes_on_after_its_goodbye_in_time_is_believed() {
+    let second = Duration::from_secs(1);
+    let minute = 60 * second;
+    let pauses = [("RSET", LEAVING), ("MAIL", 5 * minute), ("RCPT", 5 * minute), ("BDAT", 10 * minute)];
+    for (before, pause) in pauses {
+        let (results, accepted) = session(before, pause - second, "250 2.0.0 OK").await;
+        assert!(results[2].is_ok(), "{before}: {results:#?}");
+        assert_eq!(accepted.len(), 2, "{before}: {accepted:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_late_reply_to_rset_makes_no_message_accepted() {
-    let (results, accepted) = session("RSET", "550 5.7.1 No").await;
+    let (results, accepted) = session("RSET", LEAVING, "550 5.7.1 No").await;
     let count = accepted.iter().filter(|subject| subject.contains("last")).count();
     assert_eq!(results[2].is_ok(), count == 1, "{results:#?} {accepted:?}");
 }
 
 #[tokio::test]
 async fn a_message_that_a_server_goes_on_with_after_its_goodbye_is_not_sent_again() {
-    for before in ["RSET", "MAIL", "RCPT", "BDAT"] {
-        let (results, accepted) = session(before, "250 2.0.0 OK").await;
+    // Once it goes on, it has as long as ever.
+    let minute = Duration::from_secs(60);
+    let pauses = [("RSET", LEAVING), ("MAIL", 5 * minute), ("RCPT", 5 * minute), ("BDAT", 10 * minute)];
+    for (before, pause) in pauses {
+        let (results, accepted) = session(before, pause, "250 2.0.0 OK").await;
         let count = accepted.iter().filter(|subject| subject.contains("last")).count();
         assert_eq!(count, 1, "{before}: {results:#?} {accepted:?}");
         let error = results[2].as_ref().unwrap_err();

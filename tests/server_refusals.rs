@@ -11,7 +11,7 @@ use smtp_oauth::testing::{
 };
 use smtp_oauth::{Authentication, Disposition, Error, ErrorKind, MailServerConfig, Mailer, Phase, Tls};
 use support::{RETRY, assert_failure, data_mailer, envelope, message};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
@@ -282,5 +282,60 @@ async fn a_refusal_is_read_although_the_server_reads_no_further() {
         let text = "the mail server refused the message (552 5.3.4)";
         let expected = (ErrorKind::MessageRefused, Phase::Body, MESSAGE, text);
         assert_failure(&outcome.unwrap_err(), expected, &format!("{then:?}"));
+    }
+}
+
+/// Answers a submission to two recipients, the second with good-bye, and ends with `last`.
+async fn leave(socket: TcpListener, last: &str) -> std::io::Result<()> {
+    let (socket, _) = socket.accept().await?;
+    let mut socket = BufReader::new(socket);
+    socket.write_all(b"220 ready\r\n").await?;
+    let mut line = String::new();
+    while !line.starts_with("BDAT") {
+        line.clear();
+        socket.read_line(&mut line).await?;
+        match line.split(' ').next() {
+            Some("EHLO") => {
+                socket
+                    .write_all(b"250-server\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 AUTH PLAIN\r\n")
+                    .await?;
+            }
+            Some("AUTH") => socket.write_all(b"235 2.7.0 welcome\r\n").await?,
+            _ => {}
+        }
+    }
+    let mut text = vec![0; line.split(' ').nth(1).unwrap().parse().unwrap()];
+    socket.read_exact(&mut text).await?;
+    let replies = "250 2.1.0 OK\r\n250 2.1.5 OK\r\n421 4.3.2 Service not available\r\n";
+    socket.write_all(format!("{replies}{last}").as_bytes()).await
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_off_behind_its_goodbye_leaves_in_doubt_what_it_was_about_to_say() {
+    let unavailable = "the mail server cannot do it at the moment (421 4.3.2)";
+    let cases = [
+        ("", Disposition::Retry { after: None }, unavailable),
+        (
+            "250 2.0.0 que",
+            Disposition::Indeterminate,
+            "the message was sent and its acceptance is unknown: the mail server closed the connection (verdict on the \
+             message)",
+        ),
+    ];
+    for (last, disposition, text) in cases {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = MailServerConfig::builder().host("127.0.0.1").port(socket.local_addr().unwrap().port());
+        let config = config.tls(Tls::LoopbackPlaintext).username(support::ACCOUNT).build().unwrap();
+        let mailer = Mailer::builder(config)
+            .retry(RetryPolicy::never())
+            .authentication(Authentication::basic(support::PASSWORD))
+            .build()
+            .unwrap();
+        let to = envelope(&["first@example.com", "second@example.com"]);
+        let submit = mailer.submit_raw(&to, b"Subject: x\r\n\r\nx\r\n");
+        let (outcome, served) = tokio::join!(submit, leave(socket, last));
+        served.unwrap();
+        let error = outcome.unwrap_err();
+        assert_eq!((error.disposition(), &*error.to_string()), (disposition, text), "{last:?}");
     }
 }

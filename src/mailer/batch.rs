@@ -96,7 +96,7 @@ where
     /// into each round trip, by DATA one does instead of half of one, whatever the number above 1. Sending limits hold all
     /// the same.
     ///
-    /// The price is paid when a connection is lost: by BDAT up to `messages` of them, not one, may then end as
+    /// The price is paid when a connection is lost or falls silent: by BDAT up to `messages` of them, not one, may then end as
     /// [`Indeterminate`](crate::Disposition::Indeterminate), because they had gone out and their verdicts had not come. By
     /// DATA it is one at most, as ever. The others are certain: what the server has not taken is sent again over another
     /// connection, and nothing is sent twice without your knowledge.

@@ -28,6 +28,9 @@ use crate::observe;
 /// How long to look for the server's last words, after a write failed or when it speaks out of turn.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// How long a server may take to close, or to go on, after it has said that it closes.
+const LEAVING: Duration = Duration::from_secs(30);
+
 /// Everything needed to open a connection; shared by all connections of a mailer, so that TLS sessions resume.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
@@ -120,7 +123,7 @@ pub(crate) struct Connection {
     pub(super) closing: bool,
     /// It has said yes after that all the same.
     pub(super) goes_on: bool,
-    /// It has closed, or the connection is broken.
+    /// It has closed, and not in the middle of a reply.
     gone: bool,
 }
 
@@ -191,9 +194,9 @@ impl Connection {
         self.owed == 0 && !self.in_transaction && !self.closing
     }
 
-    /// Tells whether the server has closed after its good-bye, and so has taken nothing behind that (RFC 5321 §3.8).
+    /// Tells whether the server has closed on its good-bye, and so has taken nothing behind that (RFC 5321 §3.8).
     ///
-    /// One that says good-bye and stays may yet go on, however late.
+    /// One that stays may yet go on, however late.
     pub(super) fn has_left(&self) -> bool {
         self.closing && self.gone && !self.goes_on
     }
@@ -289,8 +292,10 @@ impl Connection {
         self.read_until(phase, deadline, limit).await
     }
 
-    /// Reads the next reply that is owed, within `limit`.
+    /// Reads the next reply that is owed, within `limit`; there may be none when the server has said that it closes.
     pub(super) async fn read(&mut self, phase: Phase, limit: Duration) -> Result<Reply, Failure> {
+        let is_leaving = self.closing && !self.goes_on;
+        let limit = if is_leaving { limit.min(LEAVING) } else { limit };
         let deadline = self.until(limit);
         self.read_until(phase, deadline, limit).await
     }
@@ -307,15 +312,16 @@ impl Connection {
             .await
             .map_err(|_| self.endpoint.late(phase, limit, self.deadline))?
             .map_err(|cause| {
-                self.gone |= matches!(cause, Cause::Closed(_));
+                self.gone |= is_close(&cause) && self.stream.buffered() == 0;
                 Failure::new(phase, cause)
             })?;
         reply.redact_echoes(&self.secrets);
         self.owed = self.owed.saturating_sub(1);
         observe::connection::reply(phase.name(), reply.code(), reply.enhanced());
-        self.goes_on |= self.closing && reply.is_positive();
-        // RFC 5321 §3.8: the server closes now, whatever was asked and however it ends.
-        self.closing |= reply.code() == 421;
+        // RFC 5321 §3.8: the server closes now, whatever was asked; as a rule.
+        let is_goodbye = reply.code() == 421;
+        self.goes_on = !is_goodbye && (self.goes_on || self.closing && reply.is_positive());
+        self.closing |= is_goodbye;
         Ok(reply)
     }
 
@@ -362,6 +368,18 @@ impl std::fmt::Debug for Connection {
             .field("in_transaction", &self.in_transaction)
             .field("closing", &self.closing)
             .finish_non_exhaustive()
+    }
+}
+
+/// Tells whether the server has closed, as far as this end can see. A reset too is how it closes on commands that it has not
+/// read; many end TLS by closing TCP.
+fn is_close(cause: &Cause) -> bool {
+    match cause {
+        Cause::Closed(None) => true,
+        Cause::Closed(Some(error)) => {
+            matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof)
+        }
+        _ => false,
     }
 }
 

@@ -160,7 +160,7 @@ impl Connection {
         for line in lines {
             match self.command(Phase::Rcpt, line, limit).await {
                 Ok(reply) => replies.recipients.push(reply),
-                Err(failure) => return Err(Undelivered::from(failure).after_recipients(replies.recipients)),
+                Err(failure) => return Err(Undelivered::from(failure).with_recipients(replies.recipients)),
             }
             if replies.is_closing() {
                 break;

@@ -75,6 +75,7 @@ impl Cause {
             Self::Overdue(total) => Self::Overdue(*total),
             Self::Protocol(fault) => Self::Protocol(*fault),
             Self::Closed(error) => Self::Closed(error.as_ref().map(|error| error.kind().into())),
+            Self::Refused(reply) if reply.code() == 421 => Self::Refused(reply.clone()),
             _ => Self::Closed(None),
         }
     }

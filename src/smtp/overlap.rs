@@ -8,7 +8,7 @@
 //! transaction. Behind that, a surplus reply shifts all that follow until nothing is owed again: what came for one message
 //! is then taken for another's. A code that is impossible where it stands shows it, and no reply is believed any more.
 
-use super::connection::{Connection, LAST_WORDS};
+use super::connection::Connection;
 use super::content::Content;
 use super::envelope::{Commands, EnvelopeReplies};
 use super::failure::{Cause, Failure, ReplyFault};
@@ -79,7 +79,7 @@ impl Flight {
 #[derive(Debug)]
 pub(crate) enum Heard {
     Verdict(Result<Delivery, Undelivered>),
-    /// It had said good-bye before it came to this message, and so has taken nothing of it (RFC 5321 §3.8).
+    /// It had said good-bye before it came to this message, and has taken nothing of it (RFC 5321 §3.8).
     Untouched,
 }
 
@@ -150,9 +150,6 @@ impl Connection {
         self.in_transaction = true;
         let reset = self.reset_reply(sent).await;
         let was_closing = self.closing;
-        if was_closing {
-            self.set_deadline(self.until(LAST_WORDS));
-        }
         let result = match reset {
             Ok(()) => self.whole_replies(sent, is_last).await,
             Err(undelivered) => Err(undelivered),
@@ -166,14 +163,14 @@ impl Connection {
             false => Behind::Unknown,
         };
         let heard = match result {
-            Err(undelivered) if was_closing && self.has_refused(&undelivered) => Heard::Untouched,
+            Err(undelivered) if was_closing && self.took_nothing(&undelivered) => Heard::Untouched,
             result => Heard::Verdict(result),
         };
         (heard, behind)
     }
 
-    /// Tells whether nothing was taken of a message that is behind a good-bye.
-    fn has_refused(&self, undelivered: &Undelivered) -> bool {
+    /// Tells whether the server has taken nothing of a message that is behind its good-bye.
+    fn took_nothing(&self, undelivered: &Undelivered) -> bool {
         let is_certain = undelivered.certainty == Certainty::NotDelivered && !self.goes_on;
         is_certain || self.has_left()
     }
@@ -185,10 +182,9 @@ impl Connection {
         self.flush_and_listen(Phase::FinalReply, stall).await?;
         if sent.after_reset {
             let limit = self.endpoint.config.timeouts().envelope();
-            let limit = if self.closing { limit.min(LAST_WORDS) } else { limit };
             // One that comes later than this would be taken for the next.
             let reply = self.read(Phase::Reset, limit).await.map_err(Undelivered::unknown)?;
-            if !reply.is_positive() && !self.closing {
+            if is_neither(&reply) || !reply.is_positive() && !self.closing {
                 return Err(impossible(&reply));
             }
         }

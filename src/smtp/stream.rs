@@ -114,7 +114,8 @@ impl GuardedStream {
         poll_fn(|context| self.poll_flush(context)).await
     }
 
-    fn buffered(&self) -> usize {
+    /// Counts the bytes that were read and belong to no reply yet.
+    pub(crate) fn buffered(&self) -> usize {
         self.incoming.len() - self.taken + self.collecting.bytes
     }
 

@@ -92,15 +92,11 @@ impl Undelivered {
         Failure::new(phase, Cause::Refused(reply)).into()
     }
 
-    /// A group of commands was answered in part; what a server has refused in what did come stays refused, whatever it
-    /// says after that, or does not say.
+    /// A group of commands was answered in part; the reason is what was refused in what did come, if it stood in the way.
     pub(super) fn cut_short(failure: Failure, mail: &Reply, recipients: Vec<Reply>, asked: usize) -> Self {
         let all_refused = recipients.len() == asked && !recipients.iter().any(Reply::is_positive);
+        let decisive = recipients.iter().find(|reply| all_refused || reply.code() == 421);
         let is_closed = matches!(failure.cause, Cause::Closed(_));
-        let decisive = match all_refused {
-            true => recipients.first(),
-            false => goodbye(&recipients).filter(|_| is_closed),
-        };
         // Neither yes nor no is a refusal only of a server that leaves with it.
         let is_refusal = |reply: &&Reply| reply.code() >= 400 || is_closed && !reply.is_positive();
         let mail = Some(mail).filter(is_refusal).map(|reply| (Phase::Mail, reply));
@@ -112,13 +108,10 @@ impl Undelivered {
         undelivered.with_recipients(recipients)
     }
 
-    /// Adds the replies to RCPT. One of them may be a good-bye (RFC 5321 §3.8): then nothing behind it was taken.
-    pub(super) fn after_recipients(self, recipients: Vec<Reply>) -> Self {
-        let undelivered = match (&self.failure.cause, goodbye(&recipients)) {
-            (Cause::Closed(_), Some(reply)) => Self::refused(Phase::Rcpt, reply.clone()),
-            _ => self,
-        };
-        undelivered.with_recipients(recipients)
+    /// Tells whether the server has refused the sender or every recipient.
+    fn refuses_everybody(&self, asked: usize) -> bool {
+        let nobody = self.recipients.len() == asked && !self.recipients.iter().any(Reply::is_positive);
+        matches!(self.failure.cause, Cause::Refused(_)) && (self.failure.phase == Phase::Mail || nobody)
     }
 
     pub(super) fn unknown(failure: Failure) -> Self {
@@ -182,7 +175,7 @@ impl Connection {
             let limit = self.endpoint.config.timeouts().data();
             match self.command(Phase::Data, b"DATA\r\n", limit).await {
                 Ok(data) => replies.data = Some(data),
-                Err(failure) => return Err(Undelivered::from(failure).after_recipients(replies.recipients)),
+                Err(failure) => return Err(Undelivered::from(failure).with_recipients(replies.recipients)),
             }
         }
         if !replies.has_leave() {
@@ -239,7 +232,7 @@ impl Connection {
         let replies = match self.envelope_replies(asked, limit).await {
             Ok(replies) => replies,
             // A refusal of everybody is certain, whatever happened to the connection then.
-            Err(undelivered) if matches!(undelivered.failure.cause, Cause::Refused(_)) => {
+            Err(undelivered) if undelivered.refuses_everybody(asked) || self.has_left() => {
                 return Err(undelivered);
             }
             Err(undelivered) => return Err(Undelivered { certainty: Certainty::Unknown, ..undelivered }),
@@ -361,7 +354,14 @@ impl Connection {
     ) -> Result<Delivery, Undelivered> {
         let verdict = match verdict {
             Ok(verdict) => verdict,
-            Err(undelivered) => return Err(undelivered.after_recipients(recipients)),
+            Err(undelivered) => {
+                let goodbye = recipients.iter().find(|reply| reply.code() == 421);
+                let undelivered = match goodbye.filter(|_| self.has_left()) {
+                    Some(reply) => Undelivered::refused(Phase::Rcpt, reply.clone()),
+                    None => undelivered,
+                };
+                return Err(undelivered.with_recipients(recipients));
+            }
         };
         match verdict.code() {
             421 => Err(Undelivered::refused(Phase::FinalReply, verdict).with_recipients(recipients)),
@@ -476,13 +476,6 @@ impl Connection {
             Err(failure) => Err(Undelivered::unknown(failure)),
         }
     }
-}
-
-/// Finds the reply with which the server has left; one that goes on to say yes may take the message too.
-fn goodbye(recipients: &[Reply]) -> Option<&Reply> {
-    let at = recipients.iter().position(|reply| reply.code() == 421)?;
-    let (_, behind) = recipients.split_at(at);
-    behind.first().filter(|_| !behind.iter().any(Reply::is_positive))
 }
 
 /// The command before a message that goes in one chunk (RFC 3030 §2).

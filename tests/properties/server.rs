@@ -87,17 +87,24 @@ impl Said {
 
     /// Returns the code of each reply up to what is none, and in which place it was said (RFC 5321 §4.2).
     pub fn replies(&self) -> Vec<(u16, usize)> {
-        self.read().0
+        self.read().replies
     }
 
     /// Tells whether something was said that is no reply, or not the whole of one.
     pub fn is_garbled(&self) -> bool {
-        self.read().1 < self.octets.len()
+        self.read().whole < self.octets.len()
     }
 
-    /// Reads the replies, and says where they end.
-    fn read(&self) -> (Vec<(u16, usize)>, usize) {
+    /// Tells whether a reply was said that a client may read or give up: with a line of more than 512 octets, or very many
+    /// (RFC 5321 §4.5.3.1.5).
+    pub fn is_excessive(&self) -> bool {
+        self.read().is_excessive
+    }
+
+    /// Reads the replies up to what is none, or too long.
+    fn read(&self) -> Reading {
         let mut replies = Vec::new();
+        let mut is_excessive = false;
         let (mut at, mut lines, mut first) = (0, 0, None);
         while let Some(length) = self.octets[at..].windows(2).position(|pair| pair == b"\r\n") {
             let line = &self.octets[at..at + length];
@@ -106,9 +113,11 @@ impl Said {
             let separator = line.get(3).copied().unwrap_or(b' ');
             lines += 1;
             let fits = first.is_none_or(|first| Some(first) == code) && !line.contains(&b'\n');
-            // A client may give up on lines of more than 512 octets, or on very many (RFC 5321 §4.5.3.1.5).
-            if code.is_none() || !fits || !matches!(separator, b' ' | b'-') || line.len() > 510 || lines > 100
-            {
+            if code.is_none() || !fits || !matches!(separator, b' ' | b'-') {
+                break;
+            }
+            is_excessive = line.len() > 510 || lines > 100;
+            if is_excessive {
                 break;
             }
             at += length + 2;
@@ -121,13 +130,21 @@ impl Said {
             }
         }
         let whole = if lines == 0 { at } else { 0 };
-        (replies, whole)
+        Reading { replies, whole, is_excessive }
     }
 
     /// Tells whether every reply was said when it was due, none before, as far as they can be read.
     pub fn is_orderly(&self) -> bool {
         self.replies().iter().enumerate().all(|(due, (_, said))| *said == due)
     }
+}
+
+/// What can be read of what was said.
+struct Reading {
+    replies: Vec<(u16, usize)>,
+    /// The octets of whole replies.
+    whole: usize,
+    is_excessive: bool,
 }
 
 /// A message that came whole, with the final dot or the last octet of its chunk.

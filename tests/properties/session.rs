@@ -294,7 +294,7 @@ enum Verdict {
     /// Nobody has said so that it could be understood.
     Open,
     /// The server contradicts itself: it accepts after a good-bye, or says nothing readable after one, or neither yes nor no
-    /// to MAIL or every recipient.
+    /// to MAIL or every recipient. Or it says what a client may read or give up.
     Doubtful,
 }
 
@@ -302,7 +302,7 @@ fn verdict(received: &Received, conversation: &Conversation) -> Verdict {
     let replies = conversation.said.replies();
     let code = |place: usize| replies.get(place).map(|(code, _)| *code);
     let is_positive = |place: &usize| code(*place).is_some_and(|code| code / 100 == 2);
-    // RFC 5321 §3.8: a server that has said 421 closes, and accepts nothing any more.
+    // RFC 5321 §3.8: a server that has said 421 closes, as a rule, and then accepts nothing any more.
     let closing = replies.iter().take(received.verdict).any(|(code, _)| *code == 421);
     let accepted = received.recipients.iter().filter(|place| is_positive(place)).count();
     // A message that has nowhere to go is refused, whatever is said about it.
@@ -315,7 +315,10 @@ fn verdict(received: &Received, conversation: &Conversation) -> Verdict {
         // What was refused stays refused, whatever is said behind it, or not.
         _ if certainly => Verdict::Refused,
         None if closing && conversation.said.is_garbled() => Verdict::Doubtful,
+        None if conversation.said.is_excessive() => Verdict::Doubtful,
         None if nobody && !closing => Verdict::Doubtful,
+        // Silent behind its good-bye, it may yet go on.
+        None if closing && !nobody && !conversation.left => Verdict::Open,
         Some(200..300) if closing && !nobody => Verdict::Doubtful,
         _ if closing || nobody => Verdict::Refused,
         None => Verdict::Open,

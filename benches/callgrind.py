@@ -3,8 +3,8 @@
 
 Compares a run of few messages with one of more, so that sign-in and start-up drop out. The last counts are in callgrind.json;
 `--save` writes them anew, `--where` prints which source files the instructions belong to. The counts depend on compiler and
-processor (valgrind tells libraries what the machine can do) and not on its load. On another kind of processor than theirs,
-nothing is compared; without valgrind nothing is counted. Both are said, and pass.
+processor (valgrind tells libraries what the machine can do) and not on its load. By another compiler or on another kind of
+processor, nothing is compared; without valgrind nothing is counted. Both are said, and pass.
 """
 
 import collections
@@ -91,6 +91,11 @@ def place(file, obj):
     return Path(obj).name or file
 
 
+def conditions():
+    rustc = subprocess.run(["rustc", "--version"], cwd=HERE, check=True, capture_output=True, text=True).stdout.split()[1]
+    return f"rustc {rustc} on {platform.machine()}"
+
+
 def main():
     if not shutil.which("valgrind"):
         print("SKIPPED: valgrind is not installed, so no instructions were counted")
@@ -116,16 +121,17 @@ def main():
                 print(f"{count:10} {source}")
     save("callgrind", found)
     if "--save" in sys.argv:
-        LAST.write_text(json.dumps({"processor": platform.machine(), "cases": found}, indent=2) + "\n")
+        LAST.write_text(json.dumps({"with": conditions(), "cases": found}, indent=2) + "\n")
         return 0
     kept = json.loads(LAST.read_text())
-    if kept["processor"] != platform.machine():
-        print(f"NOT COMPARED: the last counts are those of {kept['processor']}, this is {platform.machine()}")
+    if kept["with"] != conditions():
+        print(f"NOT COMPARED: the last counts were taken with {kept['with']}, these with {conditions()}; --save keeps these")
         return 0
     grown = 0
-    for case, last in kept["cases"].items():
+    for case in found:
         if case.startswith("lettre"):
             continue  # For comparison only.
+        last = kept["cases"][case]
         now, most = found[case]["instructions"], last["instructions"] * GROWTH
         if now > most:
             print(f"{case} recipients: {now} instructions a message, more than {last['instructions']} and 2 % of that")

@@ -13,7 +13,7 @@ use crate::tls::TlsSettings;
 /// The HTTP client, or what the default one is made of; and the time that requests may take.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpSettings {
-    /// The default client, when none.
+    /// `None` for the default client.
     pub(crate) client: Option<Arc<dyn HttpClient>>,
     pub(crate) tls: TlsSettings,
     pub(crate) clock: Clock,
@@ -32,7 +32,7 @@ impl Default for HttpSettings {
 }
 
 impl HttpSettings {
-    /// Returns the client for `endpoint`; the default one asks no proxy for this machine.
+    /// Returns the client for `endpoint`; the default one reaches a loopback endpoint without the system's proxy.
     pub(super) fn client_for(&self, endpoint: &Url) -> Result<Arc<dyn HttpClient>, ClientError> {
         match &self.client {
             Some(client) => Ok(client.clone()),

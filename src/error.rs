@@ -78,7 +78,8 @@ pub enum ErrorKind {
 
 /// Why a message was not sent, or a check did not pass.
 ///
-/// `{}` is one line without secrets, `{:#}` has the remedy below it, [`source`](StdError::source) the details.
+/// `{}` is one line without secrets, `{:#}` has the remedy below it, [`source`](StdError::source) the details: nothing that the
+/// line says already.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -185,11 +186,6 @@ impl Error {
         self.token_error().is_some_and(|error| error.kind() == TokenErrorKind::InvalidToken)
     }
 
-    /// Returns why there was no access token, if that was it.
-    fn token_error(&self) -> Option<&TokenError> {
-        self.source()?.downcast_ref()
-    }
-
     /// Returns what kind of thing went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -242,6 +238,13 @@ impl Error {
     /// Returns the decoded error challenge that came before the refusal of a token (RFC 7628 §3.2.2), usually JSON.
     pub fn challenge(&self) -> Option<&str> {
         self.0.challenge.as_deref()
+    }
+
+    /// Returns why there was no access token, or no other one than the server had refused, if that was it.
+    ///
+    /// It has what the authorization server said ([`TokenError::server_answer`]).
+    pub fn token_error(&self) -> Option<&TokenError> {
+        self.0.source.as_deref()?.downcast_ref()
     }
 
     /// Returns the recipients that were refused before the submission failed.
@@ -428,7 +431,11 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+        match self.token_error() {
+            // Its message is this error's own.
+            Some(error) if self.phase() == Phase::Token => error.source(),
+            _ => self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static)),
+        }
     }
 }
 
@@ -453,7 +460,8 @@ mod tests {
             assert_eq!(error.disposition(), Disposition::FixConfiguration);
             assert_eq!(error.to_string(), message);
             assert!(format!("{error:#}").contains("Bearer"), "{error:#}");
-            assert!(error.source().is_some_and(<dyn StdError>::is::<TokenError>));
+            assert_eq!(error.token_error().map(ToString::to_string).as_deref(), Some(message));
+            assert!(error.source().is_none(), "it would say the same again");
         }
     }
 

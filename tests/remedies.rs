@@ -503,13 +503,12 @@ async fn entras_refusals_come_with_the_page_to_open() {
             .build()
             .unwrap();
         let error = mailer.submit(&message()).await.unwrap_err();
-        let source = std::error::Error::source(&error).unwrap();
-        let source = source.downcast_ref::<smtp_oauth::TokenError>().unwrap();
-        assert_eq!((source.kind(), error.disposition()), (token_kind, disposition), "AADSTS{code}");
+        let token_error = error.token_error().unwrap();
+        assert_eq!((token_error.kind(), error.disposition()), (token_kind, disposition), "AADSTS{code}");
         let remedy = error.remedy().unwrap();
         assert_eq!(remedy.who(), who, "AADSTS{code}: {remedy}");
         assert!(remedy.to_string().contains(words), "AADSTS{code}: {remedy}");
-        assert!(entra::remedy(source).is_some());
+        assert!(entra::remedy(token_error).is_some());
     }
 }
 

@@ -9,7 +9,6 @@ use serde::{Serialize, Serializer};
 
 use crate::error::Error;
 use crate::remedy::Remedy;
-use crate::token::TokenError;
 
 /// A step of a diagnosis; [`Diagnose`](crate::Diagnose) has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -217,22 +216,16 @@ pub(super) fn finding_of(error: &Error) -> String {
     if let Some(challenge) = error.challenge() {
         finding.push_str(&format!("\nand before that: {challenge}"));
     }
+    if let Some(description) =
+        error.token_error().and_then(|error| error.server_answer().description.as_deref())
+    {
+        // Entra ends it with trace ids on lines of their own; others say one line.
+        let first = description.lines().next().unwrap_or_default();
+        finding.push_str(&format!("\nthe sign-in service said: {first}"));
+    }
     let mut source = error.source();
     while let Some(cause) = source {
-        let text = cause.to_string();
-        // A token's error is also the message of the error that holds it.
-        if !finding.starts_with(&text) {
-            finding.push_str(&format!("\nbecause: {text}"));
-        }
-        if let Some(description) =
-            cause.downcast_ref::<TokenError>().and_then(|error| error.server_answer().description.as_deref())
-        {
-            // Entra ends it with trace ids on lines of their own; others say one line.
-            finding.push_str(&format!(
-                "\nthe sign-in service said: {}",
-                description.lines().next().unwrap_or_default()
-            ));
-        }
+        finding.push_str(&format!("\nbecause: {cause}"));
         source = cause.source();
     }
     finding

@@ -47,26 +47,28 @@ impl Notice {
         Self { is_failure: false, title: title.into(), lines: vec![line.into()], advice: None }
     }
 
-    /// Tells of an error with all its causes, and what can be done about it.
-    pub fn failure(title: &str, error: &(dyn Error + 'static), remedy: Option<&Remedy>) -> Self {
-        let mut lines = Vec::new();
-        let mut next = Some(error);
-        while let Some(error) = next {
-            lines.push(sentence(&error.to_string()));
-            if let Some(token) = error.downcast_ref::<TokenError>()
-                && let Some(said) = token.server_answer().description.as_deref()
-            {
-                lines.extend(said.lines().next().map(|said| format!("Microsoft said: {said}")));
-            }
-            next = error.source();
-        }
-        Self { is_failure: true, title: title.to_owned(), lines, advice: remedy.map(Advice::from) }
+    /// Tells of a submission that failed.
+    pub fn submission(title: &str, error: &smtp_oauth::Error) -> Self {
+        Self::failure(title, error, error.token_error(), error.remedy().as_ref())
     }
 
     /// Tells of a failed sign-in or consent.
     pub fn token(title: &str, error: &TokenError) -> Self {
         let remedy = smtp_oauth::entra::remedy(error);
-        Self::failure(title, error, remedy.as_ref())
+        Self::failure(title, error, Some(error), remedy.as_ref())
+    }
+
+    /// Tells of an error with all its causes, what Microsoft said, and what can be done about it.
+    fn failure(title: &str, error: &dyn Error, token: Option<&TokenError>, remedy: Option<&Remedy>) -> Self {
+        let mut lines = vec![sentence(&error.to_string())];
+        let said = token.and_then(|token| token.server_answer().description.as_deref());
+        lines.extend(said.and_then(|said| said.lines().next()).map(|said| format!("Microsoft said: {said}")));
+        let mut source = error.source();
+        while let Some(cause) = source {
+            lines.push(sentence(&cause.to_string()));
+            source = cause.source();
+        }
+        Self { is_failure: true, title: title.to_owned(), lines, advice: remedy.map(Advice::from) }
     }
 
     pub async fn leave(self, session: &Session) -> Result<(), Failure> {

@@ -145,7 +145,7 @@ pub async fn send_test(
             let recipient = recipient.map(|mailbox| mailbox.email.to_string()).unwrap_or_default();
             Notice::success("The test mail was accepted", format!("To {recipient}: {}", submission.reply()))
         }
-        Err(error) => Notice::failure("The test mail was not sent", &error, error.remedy().as_ref()),
+        Err(error) => Notice::submission("The test mail was not sent", &error),
     };
     mailer.close().await;
     notice.leave(&session).await?;

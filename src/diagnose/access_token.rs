@@ -52,7 +52,7 @@ impl Diagnose<'_> {
     /// What Exchange Online may refuse the token for.
     fn doubts(&self, token: &AccessToken) -> Vec<String> {
         match self.mailer.config().provider() {
-            MailProvider::Exchange(_) => claims::doubts(token, self.mailer.config().username()),
+            MailProvider::Exchange(cloud) => claims::doubts(token, cloud, self.mailer.config().username()),
             _ => Vec::new(),
         }
     }

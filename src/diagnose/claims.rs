@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use crate::cloud::Cloud;
 use crate::token::AccessToken;
 
 /// The claims that say why Exchange may refuse a token.
@@ -19,17 +20,17 @@ struct Claims {
     upn: Option<String>,
 }
 
-/// Says what about the token does not fit sending mail as `username`.
-pub(super) fn doubts(token: &AccessToken, username: &str) -> Vec<String> {
+/// Says what about the token does not fit sending mail as `username` in `cloud`.
+pub(super) fn doubts(token: &AccessToken, cloud: Cloud, username: &str) -> Vec<String> {
     let of_scopes = lacks_send(token.scopes()).then(|| {
         format!("the granted scopes lack SMTP.Send, and Exchange Online will refuse the token: {ADD_SEND}")
     });
     let mut doubts: Vec<_> = of_scopes.into_iter().collect();
     let Some(claims) = read(token.secret().expose_secret()) else { return doubts };
-    if let Some(audience) = claims.aud.as_deref().filter(|audience| !is_mail_resource(audience)) {
+    if let Some(audience) = claims.aud.as_deref().filter(|audience| !is_mail_resource(cloud, audience)) {
+        let (send, app) = (cloud.smtp_send_scope(), cloud.app_scope());
         doubts.push(format!(
-            "the token is for {audience}, not for Exchange Online: request the scope \
-             https://outlook.office.com/SMTP.Send, or https://outlook.office365.com/.default for an app"
+            "the token is for {audience}, not for Exchange Online: request the scope {send}, or {app} for an app"
         ));
     }
     let scopes: Vec<_> = claims.scp.as_deref().unwrap_or_default().split(' ').collect();
@@ -65,18 +66,15 @@ fn read(token: &str) -> Option<Claims> {
     serde_json::from_slice(&json).ok()
 }
 
-fn is_mail_resource(audience: &str) -> bool {
+fn is_mail_resource(cloud: Cloud, audience: &str) -> bool {
     // The resource's application id stands for its address in some tokens.
     const EXCHANGE_ONLINE: &str = "00000002-0000-0ff1-ce00-000000000000";
-    let hosts = [
-        "outlook.office.com",
-        "outlook.office365.com",
-        "outlook.office365.us",
-        "outlook-dod.office365.us",
-        "partner.outlook.cn",
-    ];
-    let host = audience.trim_start_matches("https://").trim_end_matches('/');
-    hosts.contains(&host) || audience == EXCHANGE_ONLINE
+    audience == EXCHANGE_ONLINE
+        || [cloud.smtp_send_scope(), cloud.app_scope()].iter().any(|scope| host(scope) == host(audience))
+}
+
+fn host(url: &str) -> &str {
+    url.trim_start_matches("https://").split('/').next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -112,7 +110,7 @@ mod tests {
             ),
         ];
         for (claims, expected) in cases {
-            let doubts = doubts(&token(claims), "svc@contoso.com");
+            let doubts = doubts(&token(claims), Cloud::Public, "svc@contoso.com");
             assert_eq!(doubts.len(), expected.len(), "{claims}: {doubts:?}");
             for (doubt, expected) in doubts.iter().zip(expected) {
                 assert!(doubt.contains(expected), "{doubt}");
@@ -120,12 +118,25 @@ mod tests {
         }
         let scoped = |scope: &str| {
             let token = AccessToken::new("EwBAAl3BAAUF", OffsetDateTime::UNIX_EPOCH).unwrap();
-            doubts(&token.with_scopes([scope]), "svc@contoso.com")
+            doubts(&token.with_scopes([scope]), Cloud::Public, "svc@contoso.com")
         };
         assert!(scoped("https://outlook.office.com/SMTP.Send").is_empty());
         assert!(scoped("https://outlook.office365.com/.default").is_empty());
         assert!(scoped("https://outlook.office.com/IMAP.AccessAsUser.All")[0].contains("API permissions"));
         let opaque = AccessToken::new("EwBAAl3BAAUF", OffsetDateTime::UNIX_EPOCH).unwrap();
-        assert!(doubts(&opaque, "svc@contoso.com").is_empty());
+        assert!(doubts(&opaque, Cloud::Public, "svc@contoso.com").is_empty());
+    }
+
+    #[test]
+    fn each_cloud_has_a_mail_server_of_its_own() {
+        for cloud in Cloud::ALL {
+            for scope in [cloud.smtp_send_scope(), cloud.app_scope()] {
+                let own = token(&format!(r#"{{"aud":"https://{}"}}"#, host(scope)));
+                assert_eq!(doubts(&own, cloud, "svc@contoso.com"), [""; 0], "{cloud}");
+            }
+        }
+        let worldwide = token(r#"{"aud":"https://outlook.office.com"}"#);
+        let doubts = doubts(&worldwide, Cloud::China, "svc@contoso.com");
+        assert!(doubts[0].contains("request the scope https://partner.outlook.cn/SMTP.Send"), "{doubts:?}");
     }
 }

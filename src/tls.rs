@@ -52,11 +52,12 @@ impl TlsVersion {
 pub struct TlsSettings {
     minimum_version: TlsVersion,
     extra_roots: Roots,
-    platform: Platform,
+    platform_roots: PlatformRoots,
 }
 
+/// Whether the operating system's root certificates are trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Platform {
+pub(crate) enum PlatformRoots {
     #[default]
     Trusted,
     Ignored,
@@ -108,7 +109,7 @@ impl TlsSettings {
     /// Trusts only the extra roots, not the operating system's: for a server with a private certificate authority.
     #[must_use]
     pub fn without_platform_roots(mut self) -> Self {
-        self.platform = Platform::Ignored;
+        self.platform_roots = PlatformRoots::Ignored;
         self
     }
 
@@ -133,13 +134,13 @@ impl TlsSettings {
 
     fn verifier(&self, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
         let roots = self.extra_roots.0.clone();
-        match self.platform {
-            Platform::Trusted => Verifier::new_with_extra_roots(roots, provider)
+        match self.platform_roots {
+            PlatformRoots::Trusted => Verifier::new_with_extra_roots(roots, provider)
                 .map(|verifier| Arc::new(verifier) as Arc<dyn ServerCertVerifier>)
                 .map_err(|error| {
                     TlsError::new("the operating system's root certificates cannot be loaded", error)
                 }),
-            Platform::Ignored => {
+            PlatformRoots::Ignored => {
                 let mut store = RootCertStore::empty();
                 store.add_parsable_certificates(roots);
                 WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider)

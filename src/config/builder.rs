@@ -5,11 +5,12 @@ use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::draft::{Draft, PlatformRoots, Root};
+use super::draft::{Draft, Root};
 use super::limits::{ConnectionReuse, SendingLimits};
 use super::problem::ConfigError;
 use super::server::{Chunking, InitialResponse, MailServerConfig, Tls};
 use super::timeouts::Timeouts;
+use crate::tls::PlatformRoots;
 
 /// Collects the settings of a mail server; `build` checks them all and reports every problem at once.
 ///

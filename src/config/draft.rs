@@ -13,7 +13,7 @@ use super::provider::MailProvider;
 use super::server::{Chunking, InitialResponse, MailServerConfig, Tls};
 use super::time;
 use super::timeouts::Timeouts;
-use crate::tls::{TlsSettings, TlsVersion};
+use crate::tls::{PlatformRoots, TlsSettings, TlsVersion};
 
 /// Ports of RFC 8314 §7.3 (implicit TLS) and RFC 6409 §3.1 (submission).
 const SUBMISSIONS: u16 = 465;
@@ -86,14 +86,6 @@ impl LimitsDraft {
             ))
             .with_when_reached(self.when_reached.unwrap_or(limits.when_reached()))
     }
-}
-
-/// Whether the operating system's root certificates are trusted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum PlatformRoots {
-    #[default]
-    Trusted,
-    Ignored,
 }
 
 /// Root certificates in PEM, with the setting they came from.

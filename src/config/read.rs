@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, Error};
 
-use super::draft::{Draft, Limit, LimitsDraft, PlatformRoots, Root};
+use super::draft::{Draft, Limit, LimitsDraft, Root};
 use super::keys::Keys;
 use super::limits::{ConnectionReuse, WhenReached};
 use super::problem::ConfigProblem;
@@ -13,6 +13,7 @@ use super::provider::MailProvider;
 use super::server::{Chunking, InitialResponse, MailServerConfig, Tls};
 use super::timeouts::Timeouts;
 use super::value::{Table, Value};
+use crate::tls::PlatformRoots;
 
 const ANY_TLS: &str = "enter \"starttls\" (port 587, where the connection is encrypted before anybody signs in) or \"implicit\" (port 465, where it is encrypted from the start), or \"none\" for a server on this machine";
 

@@ -74,6 +74,16 @@ pub(super) fn sender_from(username: &str) -> Result<Mailbox, ConfigProblem> {
     })
 }
 
+/// Tells whether two names are of one account: upper and lower case never matter, nor do blanks around a name.
+pub(crate) fn is_same_account(one: &str, other: &str) -> bool {
+    account_key(one) == account_key(other)
+}
+
+/// Returns what is the same for all ways to write an account's name.
+pub(crate) fn account_key(name: &str) -> String {
+    name.trim().to_lowercase()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +99,15 @@ mod tests {
             let mailbox = mailbox("sender", given).unwrap_or_else(|problem| panic!("{problem}"));
             assert_eq!((mailbox.name.as_deref(), mailbox.email.as_ref()), (name, email), "{given}");
         }
+    }
+
+    #[test]
+    fn a_name_is_the_same_in_either_case() {
+        for other in ["SVC-mail@Contoso.com", " svc-mail@contoso.com "] {
+            assert!(is_same_account("svc-mail@contoso.com", other), "{other}");
+        }
+        assert!(is_same_account("JÜRGEN@contoso.com", "jürgen@contoso.com"));
+        assert!(!is_same_account("svc-mail@contoso.com", "svc@contoso.com"));
     }
 
     #[test]

@@ -24,5 +24,6 @@ pub use timeouts::Timeouts;
 
 pub(crate) use draft::Draft;
 pub(crate) use keys::{Keys, LEAVE_OUT};
+pub(crate) use mailbox::{account_key, is_same_account};
 pub(crate) use problem::{Problems, is_like_a_secret, quoted};
 pub(crate) use value::{Table, Value};

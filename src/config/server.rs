@@ -9,7 +9,7 @@ use super::builder::ServerBuilder;
 use super::draft::Draft;
 use super::host::Host;
 use super::limits::{ConnectionReuse, EXCHANGE_CONNECTIONS, SendingLimits};
-use super::mailbox;
+use super::mailbox::{self, is_same_account};
 use super::problem::ConfigProblem;
 use super::provider::MailProvider;
 use super::timeouts::Timeouts;
@@ -192,8 +192,7 @@ impl MailServerConfig {
 
     /// Tells whether the sender is another than the one who signs in, who then needs *Send As* for it.
     pub fn sends_as_other(&self) -> bool {
-        let sender: &str = self.sender.email.as_ref();
-        !sender.eq_ignore_ascii_case(&self.username)
+        !is_same_account(self.sender.email.as_ref(), &self.username)
     }
 
     /// Returns how long each step may take.

@@ -2,7 +2,7 @@
 
 use super::{Diagnose, StepName, StepResult, claims, report};
 use crate::authentication::Method;
-use crate::config::MailProvider;
+use crate::config::{MailProvider, is_same_account};
 use crate::error::Error;
 use crate::smtp::Phase;
 use crate::token::{AccessToken, TokenNote, TokenProvider, TokenRequest};
@@ -63,7 +63,7 @@ fn notes(provider: &dyn TokenProvider, username: &str) -> (Vec<String>, Vec<Stri
     let (mut facts, mut warnings) = (Vec::new(), Vec::new());
     for note in provider.notes() {
         match note {
-            TokenNote::Account(account) if account.eq_ignore_ascii_case(username) => {
+            TokenNote::Account(account) if is_same_account(&account, username) => {
                 facts.push(format!("signed in as {account}"));
             }
             // Only a warning: the name to sign in with and the address of a mailbox may differ.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::cloud::Cloud;
+use crate::config::is_same_account;
 use crate::token::AccessToken;
 
 /// The claims that say why Exchange may refuse a token.
@@ -42,7 +43,7 @@ pub(super) fn doubts(token: &AccessToken, cloud: Cloud, username: &str) -> Vec<S
             scopes.join(" ")
         ));
     }
-    if let Some(account) = claims.upn.as_deref().filter(|upn| !upn.eq_ignore_ascii_case(username)) {
+    if let Some(account) = claims.upn.as_deref().filter(|upn| !is_same_account(upn, username)) {
         doubts.push(format!("the token is {account}'s, and the user name is {username}"));
     }
     doubts

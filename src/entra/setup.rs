@@ -3,7 +3,7 @@
 use lettre::Address;
 
 use super::app::App;
-use crate::config::MailServerConfig;
+use crate::config::{MailServerConfig, is_same_account};
 use crate::powershell::quoted;
 
 /// How the app gets its right to send, and so what an administrator has to set up in Exchange Online.
@@ -169,7 +169,7 @@ impl Script<'_> {
     /// The senders other than the mailbox that signs in.
     fn others(&self) -> impl Iterator<Item = &str> {
         let senders = self.senders.iter().map(AsRef::<str>::as_ref);
-        senders.filter(|sender| !sender.eq_ignore_ascii_case(self.username))
+        senders.filter(|sender| !is_same_account(sender, self.username))
     }
 }
 

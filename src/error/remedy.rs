@@ -3,7 +3,7 @@
 use super::{Error, ErrorKind, Inner};
 use crate::authentication::Method;
 use crate::cause::{Finding, ReplyCause, SEND_AS};
-use crate::config::MailServerConfig;
+use crate::config::{MailServerConfig, is_same_account};
 use crate::entra;
 use crate::office365::basic_authentication_retirement;
 use crate::remedy::{Advice, Blanks, Remedy, Who};
@@ -132,7 +132,7 @@ fn of_reply(
                 return advice.fill(&Blanks { username: Some(account), sender: Some(sender), ..blanks });
             }
             if let (Some(username), Some(sender)) = (blanks.username, blanks.sender)
-                && username.eq_ignore_ascii_case(sender)
+                && is_same_account(username, sender)
             {
                 // The envelope is in order, so it is the message's own From.
                 let advice = if is_app { &APP_HEADER_FROM } else { &HEADER_FROM };

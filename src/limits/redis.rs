@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 use super::shared::{ReleaseFuture, Reservation, ReserveFuture, SharedLimits, SharedLimitsError};
 use crate::clock::Clock;
-use crate::config::SendingLimits;
+use crate::config::{SendingLimits, account_key};
 use crate::redis_server::RedisServer;
 
 /// A server on the same network answers in a millisecond.
@@ -168,7 +168,7 @@ impl RedisLimits {
 
 /// The braces keep all keys of a mailbox on one node of a cluster, where a script can see them together.
 fn key(mailbox: &str, part: &str) -> String {
-    format!("{{smtp-oauth:{}}}:{part}", mailbox.to_lowercase())
+    format!("{{smtp-oauth:{}}}:{part}", account_key(mailbox))
 }
 
 impl SharedLimits for RedisLimits {

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::{Inner, Mailer, MailerBuilder, Ready, SubmitOptions};
 use crate::authentication::{Authentication, Method};
 use crate::clock::{Clock, Moment};
-use crate::config::{ConfigError, ConfigProblem, MailServerConfig};
+use crate::config::{ConfigError, ConfigProblem, MailServerConfig, account_key};
 use crate::error::Error;
 use crate::limits::{Limiter, SharedLimits};
 use crate::outcome::Submission;
@@ -339,7 +339,7 @@ impl Mailers {
         settings: impl FnOnce(&MailServerConfig, &str) -> Result<MailServerConfig, ConfigError>,
     ) -> Result<Mailer, ConfigError> {
         let Shared { ready, places, refusals, .. } = &*self.0;
-        let key = address.to_lowercase();
+        let key = account_key(address);
         let mut mailboxes = self.0.mailboxes();
         mailboxes.tidy_now_and_then(self.now());
         let known = mailboxes.states.get(&key).and_then(|state| state.pool.clone());

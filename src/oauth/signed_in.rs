@@ -8,6 +8,7 @@ use super::client::Client;
 use super::grant::Granted;
 use super::id_token::IdToken;
 use super::scope;
+use crate::config::is_same_account;
 use crate::token::store::{StoredTokens, TokenStore};
 use crate::token::{AccessToken, TokenError, TokenErrorKind};
 
@@ -31,15 +32,12 @@ pub struct AccountMismatch {
 }
 
 impl AccountMismatch {
-    /// Compares without regard to case, and to blanks around a name.
     pub(crate) fn check(signed_in: &[&str], username: &str) -> Result<(), Self> {
-        let username = username.trim();
-        let fold = |name: &str| name.trim().to_lowercase();
-        if signed_in.iter().any(|name| fold(name) == fold(username)) {
+        if signed_in.iter().any(|name| is_same_account(name, username)) {
             return Ok(());
         }
         let signed_in = signed_in.first().copied().unwrap_or_default().to_owned();
-        Err(Self { signed_in, username: username.to_owned() })
+        Err(Self { signed_in, username: username.trim().to_owned() })
     }
 
     /// Returns the name of the account that signed in.

@@ -99,7 +99,8 @@ pub struct PoolStatus {
     pub in_use: usize,
     /// Connections open and waiting for a message.
     pub idle: usize,
-    /// Submissions waiting for a connection.
+    /// Submissions waiting for a connection. The messages of a batch with [`overlap`](crate::Batch::overlap) wait in a line
+    /// of the batch, [`BatchProgress::waiting`](crate::BatchProgress::waiting).
     pub waiting: usize,
     /// The most connections that may be open at once.
     pub most: usize,
